@@ -1,0 +1,2 @@
+//! dacapo
+fn main() {}

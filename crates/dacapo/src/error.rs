@@ -1,0 +1,149 @@
+//! The engine's errors.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::DType;
+
+/// What went wrong, and where.
+///
+/// Errors are cheap to clone: waiting twice for a failed submission gives the same answer twice.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened, read or mapped.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The device cannot provide this much memory.
+    #[error("out of memory: cannot allocate {requested} bytes on {device}")]
+    OutOfMemory {
+        /// Bytes asked for.
+        requested: usize,
+        /// The device asked.
+        device: String,
+    },
+    /// The kind of device asked for is not there.
+    #[error("no such device: {0}")]
+    NoDevice(String),
+    /// A view would reach past the end of what it looks into.
+    #[error("view of {len} elements of {dtype} at element {start} exceeds the {limit} elements there are")]
+    OutOfBounds {
+        /// First element of the view.
+        start: usize,
+        /// Elements in the view.
+        len: usize,
+        /// Elements that exist.
+        limit: usize,
+        /// Element type of the view.
+        dtype: DType,
+    },
+    /// A shape's element count or byte size does not fit the address space.
+    #[error("shape {0:?} is too large to address")]
+    ShapeOverflow(Vec<usize>),
+    /// A host access or a kernel asked for another element type than the buffer holds.
+    #[error("{what} holds {found}, not {expected}")]
+    WrongType {
+        /// The buffer or binding.
+        what: String,
+        /// Type asked for.
+        expected: DType,
+        /// Type held.
+        found: DType,
+    },
+    /// A typed access to bytes that do not lie on the type's boundary.
+    #[error("{what} starts at byte {offset}, which is not aligned for {dtype}")]
+    Misaligned {
+        /// The buffer or binding.
+        what: String,
+        /// Byte offset in its allocation.
+        offset: usize,
+        /// Type asked for.
+        dtype: DType,
+    },
+    /// A write to memory that can only be read, such as a mapped file.
+    #[error("{what} is read-only memory")]
+    ReadOnly {
+        /// The buffer or binding.
+        what: String,
+    },
+    /// An argument that a kernel cannot take.
+    #[error("{kernel}: {argument}: expected {expected}, found {found}")]
+    Argument {
+        /// The kernel or operation.
+        kernel: &'static str,
+        /// Its argument.
+        argument: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What it was given.
+        found: String,
+    },
+    /// Two arguments of one dispatch overlap although one of them is written.
+    #[error("{kernel}: arguments {first} and {second} overlap and one of them is written")]
+    Aliased {
+        /// The kernel.
+        kernel: &'static str,
+        /// Name of one binding.
+        first: &'static str,
+        /// Name of the other.
+        second: &'static str,
+    },
+    /// A buffer of one device was handed to another.
+    #[error("{what} belongs to another device")]
+    WrongDevice {
+        /// The buffer.
+        what: String,
+    },
+    /// A call that the object's state does not allow.
+    #[error("{call}: not allowed {state}")]
+    State {
+        /// The call.
+        call: &'static str,
+        /// The state that forbids it, as a phrase: "while capturing".
+        state: &'static str,
+    },
+    /// The host holds a guard on memory that a submission would touch, or the reverse.
+    #[error("{call}: {what} is in use by {by}")]
+    Busy {
+        /// The call.
+        call: &'static str,
+        /// The memory.
+        what: String,
+        /// Who uses it.
+        by: &'static str,
+    },
+    /// A kernel panicked on the CPU backend.
+    #[error("kernel {kernel} of {label:?} failed: {message}")]
+    KernelFailed {
+        /// The kernel.
+        kernel: &'static str,
+        /// Label of its command encoder.
+        label: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The device's threads or queue are gone.
+    #[error("device lost: {0}")]
+    DeviceLost(String),
+}
+
+impl Error {
+    /// An [`Error::Argument`].
+    pub fn argument(
+        kernel: &'static str,
+        argument: &'static str,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Error::Argument { kernel, argument, expected: expected.to_string(), found: found.to_string() }
+    }
+}
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

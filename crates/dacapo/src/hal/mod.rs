@@ -1,0 +1,3 @@
+//! The hardware layer.
+pub mod cpu;
+pub mod file;

@@ -1,1 +1,3 @@
-//! dacapo-ops
+//! The kernels of Dacapo.
+
+pub mod simd;

@@ -43,7 +43,9 @@ def q8_0(w):
     blocks = w.float().reshape(-1, 32)
     d = blocks.abs().amax(-1, keepdim=True) / 127
     inverse = torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0)
-    return (torch.round(blocks * inverse) * d.half().float()).view(w.shape)
+    scaled = blocks * inverse
+    codes = scaled.sign() * torch.floor(scaled.abs() + 0.5)  # halves go away from zero, as in C's roundf
+    return (codes * d.half().float()).view(w.shape)
 
 
 def through(name, w, form):

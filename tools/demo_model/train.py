@@ -115,7 +115,7 @@ def main():
     save_file(first, os.path.join(a.out, "weights-1.safetensors"))
     save_file({n: t for n, t in state.items() if n not in first}, os.path.join(a.out, "weights-2.safetensors"))
     with open(os.path.join(a.out, "training.json"), "w") as f:
-        json.dump({"arguments": {k: v for k, v in vars(a).items() if k != "out"}, "tokens": len(data[0]), "seconds": round(time.time() - began),
+        json.dump({"arguments": {k: v for k, v in vars(a).items() if k not in ("out", "processes")}, "tokens": len(data[0]), "seconds": round(time.time() - began),
                    "torch": torch.__version__, "loss": log}, f, indent=1)
     say("done")
 

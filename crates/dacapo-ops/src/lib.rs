@@ -1,3 +1,6 @@
-//! The kernels of Dacapo.
+//! The kernels of Dacapo, and the quantized tensor formats they read.
 
+pub mod quant;
 pub mod simd;
+#[cfg(test)]
+pub mod testing;

@@ -1,0 +1,3 @@
+//! Quantization of activations to int8.
+
+pub mod cpu;

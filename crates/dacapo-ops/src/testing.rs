@@ -1,6 +1,9 @@
 //! Support for tests: random numbers, random weights, and a reader of small fixture files.
 
+use dacapo::{Device, DeviceOptions};
+
 use crate::quant::{Float, Format, Ggml, Source};
+use crate::weight::WeightSource;
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
@@ -128,4 +131,22 @@ impl Sample {
         into[at..at + bytes.len()].copy_from_slice(&bytes);
         group
     }
+}
+
+/// A CPU device with this many threads.
+pub fn device(threads: usize) -> Device {
+    Device::open(DeviceOptions { threads: Some(threads), ..DeviceOptions::default() }).expect("opens")
+}
+
+/// A weight's bytes on a device, one byte off every alignment, as in a file.
+pub fn upload(device: &Device, sample: &Sample) -> WeightSource {
+    let bytes = |bytes: &[u8]| {
+        let shifted: Vec<u8> = std::iter::once(0).chain(bytes.iter().copied()).collect();
+        let buffer = device.upload(&shifted, &[shifted.len()]).expect("uploads");
+        buffer.slice_view(1, &[bytes.len()]).expect("is inside")
+    };
+    let Source { format, n, k, codes, scales, biases } = sample.source();
+    let affine = matches!(format, Format::Affine { .. });
+    let scales = affine.then(|| (bytes(scales), bytes(biases)));
+    WeightSource { format, n, k, codes: bytes(codes), scales }
 }

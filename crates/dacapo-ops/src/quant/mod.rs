@@ -231,6 +231,13 @@ impl Format {
         }
     }
 
+    /// All bytes of a matrix of `n` rows of `k` values in this format and as well in panels; `None` if that is more
+    /// than can be addressed.
+    pub(crate) fn checked_matrix_bytes(self, n: usize, k: usize) -> Option<usize> {
+        // No format, nor its panels, takes more than 8 bytes for a value, filling included.
+        n.checked_next_multiple_of(panel::ROWS)?.checked_mul(k.checked_add(64)?)?.checked_mul(8)
+    }
+
     /// All bytes of a matrix of `n` rows of `k` values.
     pub const fn matrix_bytes(self, n: usize, k: usize) -> usize {
         n * (self.row_bytes(k) + 2 * self.row_scale_bytes(k))

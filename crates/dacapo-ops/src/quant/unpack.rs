@@ -1,7 +1,7 @@
 //! Codes of the source formats, 32 at a time, for repacking.
 
-use super::ggml_k::{scale_min_k4, scale_q3_k};
 use super::Ggml;
+use super::ggml_k::{scale_min_k4, scale_q3_k};
 
 /// How to find codes in a row's bytes.
 pub(super) trait Codes {

@@ -170,7 +170,11 @@ fn extreme_codes_and_activations_do_not_overflow() {
                     let expected: f64 = w.iter().map(|&w| w as f64 * sign as f64 * 3.0).sum();
                     let magnitude: f64 = w.iter().map(|&w| 3.0 * w.abs() as f64).sum();
                     let error = (*y as f64 - expected).abs();
-                    assert!(error <= 4e-6 * magnitude + 1e-30, "{format} {}: {y}, not {expected}", level.name());
+                    assert!(
+                        error <= 4e-6 * magnitude + 1e-30,
+                        "{format} {}: {y}, not {expected}",
+                        level.name()
+                    );
                 }
             }
         }
@@ -216,5 +220,83 @@ proptest! {
         let x = normal(seed ^ 1, tokens * weights.panels().k());
         let y = weights.product(Level::best(), &x, false, tokens);
         assert_close(&y, &weights.reference(&x), 3e-6, &format.name());
+    }
+}
+
+mod through_a_device {
+    use dacapo::{Buffer, DType, Device};
+
+    use super::*;
+    use crate::ops::matmul::matmul;
+    use crate::ops::quantize::{Activation, Int8Buffers};
+    use crate::testing::{device, upload};
+    use crate::weight::Weight;
+
+    fn run(device: &Device, weight: &Weight, x: &[f32], bias: Option<&[f32]>, int8: bool) -> Vec<f32> {
+        let (n, k) = (weight.n(), weight.k());
+        let tokens = x.len() / k;
+        let x = device.upload(x, &[tokens, k]).expect("uploads");
+        let bias: Option<Buffer> = bias.map(|bias| device.upload(bias, &[n]).expect("uploads"));
+        let y = device.alloc(DType::F32, &[tokens, n]).expect("allocates");
+        let room = Int8Buffers::new(device, x.len().next_multiple_of(32)).expect("allocates");
+        let mut enc = device.encoder("test").expect("opens");
+        let activation = if int8 {
+            Activation::quantize(&mut enc, &x, &room).expect("encodes")
+        } else {
+            Activation::exact(&x)
+        };
+        matmul(&mut enc, &activation, weight, bias.as_ref(), &y).expect("encodes");
+        enc.commit_and_wait().expect("runs");
+        y.to_vec().expect("reads")
+    }
+
+    #[test]
+    fn equals_the_plain_product_whatever_the_threads() {
+        for format in formats() {
+            let weights = Weights::new(format, 555, 256, 41);
+            let x = normal(42, 70 * 256);
+            let bias = normal(43, 555);
+            for threads in [1, 2, 5] {
+                let device = device(threads);
+                let weight = Weight::load(&device, &upload(&device, &weights.sample)).expect("loads");
+                for int8 in [false, true] {
+                    let int8_used = int8 && !matches!(format, Format::Dense(_));
+                    let plain = weights.product(Level::best(), &x, int8_used, 70);
+                    assert_eq!(run(&device, &weight, &x, None, int8), plain, "{format} int8={int8}");
+                    let with_bias: Vec<f32> =
+                        plain.iter().zip(bias.iter().cycle()).map(|(y, b)| y + b).collect();
+                    assert_eq!(
+                        run(&device, &weight, &x, Some(&bias), int8),
+                        with_bias,
+                        "{format} int8={int8}"
+                    );
+                    assert_eq!(
+                        run(&device, &weight, &x[..256], None, int8),
+                        plain[..555],
+                        "{format} one token"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let device = device(1);
+        let weights = Weights::new(Format::Ggml(Ggml::Q4_0), 20, 64, 1);
+        let weight = Weight::load(&device, &upload(&device, &weights.sample)).expect("loads");
+        let buffer = |dtype, shape: &[usize]| device.alloc(dtype, shape).expect("allocates");
+        let mut enc = device.encoder("test").expect("opens");
+        let (x, y) = (buffer(DType::F32, &[2, 64]), buffer(DType::F32, &[2, 20]));
+        let x_exact = Activation::exact(&x);
+        let bad_x = Activation::exact(&buffer(DType::F32, &[4, 32]));
+        assert!(matmul(&mut enc, &bad_x, &weight, None, &y).is_err());
+        assert!(matmul(&mut enc, &x_exact, &weight, None, &buffer(DType::F32, &[2, 19])).is_err());
+        assert!(matmul(&mut enc, &x_exact, &weight, None, &buffer(DType::I32, &[2, 20])).is_err());
+        assert!(matmul(&mut enc, &x_exact, &weight, Some(&buffer(DType::F32, &[19])), &y).is_err());
+        let half_x = Activation::exact(&buffer(DType::F16, &[2, 64]));
+        assert!(matmul(&mut enc, &half_x, &weight, None, &y).is_err());
+        matmul(&mut enc, &x_exact, &weight, None, &y).expect("fits");
+        enc.commit_and_wait().expect("runs");
     }
 }

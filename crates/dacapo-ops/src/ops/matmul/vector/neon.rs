@@ -109,10 +109,7 @@ impl Vector for Neon {
         let low = vmull_s8(vget_low_s8(codes), vget_low_s8(activations));
         let lift = vshll_n_s8::<7>(vget_low_s8(activations));
         let high = vmull_high_s8(codes, activations);
-        [
-            vpadalq_s16(vpadalq_s16(first, low), lift),
-            vpadalq_s16(vpadalq_s16(second, high), lift),
-        ]
+        [vpadalq_s16(vpadalq_s16(first, low), lift), vpadalq_s16(vpadalq_s16(second, high), lift)]
     }
     #[inline(always)]
     unsafe fn sum_finish<const BITS: usize>([first, second]: [int32x4_t; 2]) -> uint32x4_t {

@@ -1,3 +1,6 @@
 //! The kernels of Dacapo.
 
+mod check;
+mod lanes;
+pub mod ops;
 pub mod simd;

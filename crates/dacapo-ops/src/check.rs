@@ -5,11 +5,7 @@ use dacapo::{Buffer, DType, Error, Result};
 
 /// Fails unless the buffer holds this element type.
 pub(crate) fn dtype(kernel: &'static str, name: &'static str, buffer: &Buffer, want: DType) -> Result<()> {
-    if buffer.dtype() == want {
-        Ok(())
-    } else {
-        Err(Error::argument(kernel, name, want, buffer.dtype()))
-    }
+    if buffer.dtype() == want { Ok(()) } else { Err(Error::argument(kernel, name, want, buffer.dtype())) }
 }
 
 /// Fails unless the buffer holds F32 in this many elements.

@@ -10,7 +10,7 @@ const EXP_MIN: f32 = -87.0;
 /// Above this the exponential stays at its value here, 2.4e38.
 const EXP_MAX: f32 = 88.37;
 /// ln 2 in two parts; the first has few enough bits that its product with n is exact.
-const LN2_HIGH: f32 = 0.693_359_4;
+const LN2_HIGH: f32 = 0.693_359_375;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// exp(r) - 1 for the remainder of `x`, and 2^n.
@@ -60,15 +60,22 @@ pub(crate) fn one_plus_erf<L: Lanes>(l: L, x: L::V) -> L::V {
     // |x| < 1: erf x = x P(x^2).
     let t = l.mul(x, x);
     let mut near = l.splat(7.889_123e-5);
-    for c in [-8.020_842e-4, 5.189_535_5e-3, -2.685_444_5e-2, 0.112_836, -0.376_126_27, 1.128_379_2] {
+    for c in [-8.020_842e-4, 5.189_535_5e-3, -2.685_444_5e-2, 0.112_836, -0.376_126_27, std::f32::consts::FRAC_2_SQRT_PI] {
         near = l.fma(near, t, l.splat(c));
     }
     let near = l.fma(near, x, one);
     // 1 <= |x| <= 4: erfc |x| = exp(Q(|x|)); beyond, less than a rounding error of 1.
     let zc = l.min(l.splat(4.0), z);
     let mut log = l.splat(-2.168_676_3e-5);
-    for c in [4.413_353e-4, -4.204_556_3e-3, 2.520_824e-2, -0.108_418_55, -0.633_219_9, -1.129_578_4, 1.880_370_5e-4]
-    {
+    for c in [
+        4.413_353e-4,
+        -4.204_556_3e-3,
+        2.520_824e-2,
+        -0.108_418_55,
+        -0.633_219_9,
+        -1.129_578_4,
+        1.880_370_5e-4,
+    ] {
         log = l.fma(log, zc, l.splat(c));
     }
     let erfc = l.if_less(l.splat(4.0), z, zero, exp(l, log));

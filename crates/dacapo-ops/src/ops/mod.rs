@@ -9,4 +9,6 @@ pub mod kv_write;
 pub mod layer_norm;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
 pub mod softmax;
+pub mod top_k;

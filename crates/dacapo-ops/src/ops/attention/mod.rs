@@ -122,7 +122,12 @@ fn check_arguments(
         return Err(Error::argument(name, "q", "shape [T, H, D]", format!("{:?}", q.shape())));
     };
     let &[kv_heads, capacity, _] = k_cache.shape() else {
-        return Err(Error::argument(name, "k_cache", "shape [KVH, CAP, D]", format!("{:?}", k_cache.shape())));
+        return Err(Error::argument(
+            name,
+            "k_cache",
+            "shape [KVH, CAP, D]",
+            format!("{:?}", k_cache.shape()),
+        ));
     };
     let value_dim = v_cache.shape().last().copied().unwrap_or(0);
     check::shape(name, "q", q, &[tokens, heads, key_dim])?;

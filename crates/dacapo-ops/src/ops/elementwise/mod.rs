@@ -37,7 +37,8 @@ pub static ADD_BIAS: Kernel = kernel("add_bias", UPDATE, cpu::plan_bias, cpu::ru
 /// `out = x * factor`.
 pub static SCALE: Kernel = kernel("scale", UNARY, cpu::plan::<1>, cpu::run_scale);
 /// `x = x * factor`.
-pub static SCALE_IN_PLACE: Kernel = kernel("scale_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_scale_in_place);
+pub static SCALE_IN_PLACE: Kernel =
+    kernel("scale_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_scale_in_place);
 /// `out = cap * tanh(x / cap)`.
 pub static SOFTCAP: Kernel = kernel("softcap", UNARY, cpu::plan::<1>, cpu::run_softcap);
 /// `x = cap * tanh(x / cap)`.

@@ -50,7 +50,12 @@ pub fn kv_write(
         return Err(Error::argument(name, "k", "shape [T, KVH, D]", format!("{:?}", k.shape())));
     };
     let &[_, capacity, _] = k_cache.shape() else {
-        return Err(Error::argument(name, "k_cache", "shape [KVH, CAP, D]", format!("{:?}", k_cache.shape())));
+        return Err(Error::argument(
+            name,
+            "k_cache",
+            "shape [KVH, CAP, D]",
+            format!("{:?}", k_cache.shape()),
+        ));
     };
     let value_dim = v.shape().last().copied().unwrap_or(0);
     check::shape(name, "k", k, &[tokens, heads, key_dim])?;
@@ -59,7 +64,12 @@ pub fn kv_write(
     check_cache(name, "k_cache", k_cache, k_cache.dtype(), &[heads, capacity, key_dim])?;
     check_cache(name, "v_cache", v_cache, k_cache.dtype(), &[heads, capacity, value_dim])?;
     if tokens > capacity {
-        return Err(Error::argument(name, "k", format!("at most {capacity} tokens, the cache's slots"), tokens));
+        return Err(Error::argument(
+            name,
+            "k",
+            format!("at most {capacity} tokens, the cache's slots"),
+            tokens,
+        ));
     }
     let params = Params {
         heads: check::dim(name, "k", heads)?,

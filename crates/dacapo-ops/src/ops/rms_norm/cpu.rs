@@ -124,7 +124,10 @@ mod tests {
     fn formula(x: &[f32], weight: Option<&[f32]>, eps: f32) -> Vec<f64> {
         let mean = x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / x.len() as f64;
         let rms = (mean + f64::from(eps)).sqrt();
-        x.iter().enumerate().map(|(i, &v)| f64::from(v) / rms * weight.map_or(1.0, |w| f64::from(w[i]))).collect()
+        x.iter()
+            .enumerate()
+            .map(|(i, &v)| f64::from(v) / rms * weight.map_or(1.0, |w| f64::from(w[i])))
+            .collect()
     }
 
     proptest! {

@@ -102,7 +102,8 @@ pub fn rms_norm_add(
     for (name, buffer) in [("residual", residual), ("sum_out", sum_out), ("out", out)] {
         check::f32s(kernel.name, name, buffer, x.len())?;
     }
-    let dispatch = Dispatch::new(kernel).buffer(x).buffer(residual).buffer(weight).buffer(sum_out).buffer(out);
+    let dispatch =
+        Dispatch::new(kernel).buffer(x).buffer(residual).buffer(weight).buffer(sum_out).buffer(out);
     enc.dispatch(dispatch.bytes(&params))
 }
 

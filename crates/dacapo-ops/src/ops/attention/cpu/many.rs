@@ -92,7 +92,10 @@ fn attend<L: Lanes, E: KvElement>(
         let slots = slots_from(first, count, shape.slots);
         for (j, &slot) in slots[..count].iter().enumerate() {
             E::widen(&cache.keys[slot * key_dim..][..key_dim], &mut parts.keys[j * key_dim..][..key_dim]);
-            E::widen(&cache.values[slot * value_dim..][..value_dim], &mut parts.values[j * value_dim..][..value_dim]);
+            E::widen(
+                &cache.values[slot * value_dim..][..value_dim],
+                &mut parts.values[j * value_dim..][..value_dim],
+            );
         }
         let size = (count, width, key_dim);
         product(l, parts.keys, (key_dim, 1), parts.q, parts.scores, size, false);

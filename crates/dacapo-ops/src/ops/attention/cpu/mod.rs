@@ -110,13 +110,27 @@ pub(crate) trait KvElement: Element {
     fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V;
     fn widen(from: &[Self], to: &mut [f32]);
     /// [`one`] for this element.
-    fn one(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, Self>, scratch: &mut [f32], out: &mut [f32]);
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, Self>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    );
     /// [`many`] for this element.
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, Self>, scratch: &mut [f32]);
 }
 
 impl KvElement for f32 {
-    fn one(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f32>, scratch: &mut [f32], out: &mut [f32]) {
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f32>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
         one::attend_f32(level, shape, q, cache, scratch, out);
     }
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f32>, scratch: &mut [f32]) {
@@ -133,7 +147,14 @@ impl KvElement for f32 {
 }
 
 impl KvElement for f16 {
-    fn one(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f16>, scratch: &mut [f32], out: &mut [f32]) {
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f16>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
         one::attend_f16(level, shape, q, cache, scratch, out);
     }
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f16>, scratch: &mut [f32]) {
@@ -195,7 +216,8 @@ fn run_as<E: KvElement>(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
     let head = tile.x();
-    let of_head = |binding, dim: usize| &tile.read::<E>(binding)[head * shape.slots * dim..][..shape.slots * dim];
+    let of_head =
+        |binding, dim: usize| &tile.read::<E>(binding)[head * shape.slots * dim..][..shape.slots * dim];
     let cache = Cache { keys: of_head(1, shape.key_dim), values: of_head(2, shape.value_dim) };
     let first_head = head * shape.group;
     let sinks = sinks.map(|s| &s[first_head..][..shape.group]);

@@ -31,7 +31,8 @@ fn attend<L: Lanes, E: KvElement>(
     out: &mut [f32],
 ) {
     let group = shape.group;
-    let (wide_key, wide_value) = (shape.key_dim.next_multiple_of(LANES), shape.value_dim.next_multiple_of(LANES));
+    let (wide_key, wide_value) =
+        (shape.key_dim.next_multiple_of(LANES), shape.value_dim.next_multiple_of(LANES));
     let (q, rest) = scratch.split_at_mut(group * wide_key);
     let (o, rest) = rest.split_at_mut(group * wide_value);
     let (scores, rest) = rest.split_at_mut(group * KEYS);
@@ -168,7 +169,13 @@ fn weigh<L: Lanes>(l: L, shape: &Shape, scores: &mut [f32], max: &mut f32, sum: 
 }
 
 #[inline(always)]
-fn all_values<L: Lanes, E: KvElement>(l: L, shape: &Shape, keys: Keys<'_, E>, weights: &[f32], o: &mut [f32]) {
+fn all_values<L: Lanes, E: KvElement>(
+    l: L,
+    shape: &Shape,
+    keys: Keys<'_, E>,
+    weights: &[f32],
+    o: &mut [f32],
+) {
     let mut g = 0;
     while g < shape.group {
         let step = match shape.group - g {

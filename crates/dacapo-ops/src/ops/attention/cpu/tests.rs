@@ -60,7 +60,14 @@ impl Case {
     }
 
     /// The kernels' result, `queries` at a time.
-    fn run<E: KvElement>(&self, level: Level, keys: &[E], values: &[E], queries: usize, many: bool) -> Vec<f32> {
+    fn run<E: KvElement>(
+        &self,
+        level: Level,
+        keys: &[E],
+        values: &[E],
+        queries: usize,
+        many: bool,
+    ) -> Vec<f32> {
         let s = &self.shape;
         let row = s.heads * s.value_dim;
         let mut out = vec![f32::NAN; self.tokens * row];

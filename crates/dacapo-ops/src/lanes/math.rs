@@ -10,7 +10,7 @@ const EXP_MIN: f32 = -87.0;
 /// Above this the exponential stays at its value here, 2.4e38.
 const EXP_MAX: f32 = 88.37;
 /// ln 2 in two parts; the first has few enough bits that its product with n is exact.
-const LN2_HIGH: f32 = 0.693_359_4;
+const LN2_HIGH: f32 = 0.693_359_375;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// exp(r) - 1 for the remainder of `x`, and 2^n.
@@ -60,7 +60,7 @@ pub(crate) fn one_plus_erf<L: Lanes>(l: L, x: L::V) -> L::V {
     // |x| < 1: erf x = x P(x^2).
     let t = l.mul(x, x);
     let mut near = l.splat(7.889_123e-5);
-    for c in [-8.020_842e-4, 5.189_535_5e-3, -2.685_444_5e-2, 0.112_836, -0.376_126_27, 1.128_379_2] {
+    for c in [-8.020_842e-4, 5.189_535_5e-3, -2.685_444_5e-2, 0.112_836, -0.376_126_27, std::f32::consts::FRAC_2_SQRT_PI] {
         near = l.fma(near, t, l.splat(c));
     }
     let near = l.fma(near, x, one);

@@ -13,4 +13,6 @@ pub mod quantize;
 pub mod repack;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
 pub mod softmax;
+pub mod top_k;

@@ -6,6 +6,8 @@ use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Kernel, 
 
 use crate::check;
 
+pub(crate) use cpu::argmax as argmax_row;
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {

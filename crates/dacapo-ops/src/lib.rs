@@ -24,5 +24,7 @@ pub use ops::matmul::matmul;
 pub use ops::quantize::{Activation, Int8Buffers, quantize_q8};
 pub use ops::rms_norm::{rms_norm, rms_norm_add, rms_norm_in_place};
 pub use ops::rope::{RopeFrequencies, RopeOptions, RopeScaling, rope};
+pub use ops::sample::{SampleParams, sample};
 pub use ops::softmax::softmax;
+pub use ops::top_k::top_k;
 pub use weight::{Weight, WeightSource};

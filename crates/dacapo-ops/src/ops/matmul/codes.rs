@@ -167,9 +167,9 @@ unsafe fn int8_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usi
         let mut sum = [V::sum_zero(); M];
         substeps!(J => {
             let word = unpack::<V, BITS>(codes, J);
-            for m in 0..M {
+            for (m, sum) in sum.iter_mut().enumerate() {
                 let activations = q.add(m * pass.k + 4 * J).cast::<u32>().read_unaligned();
-                sum[m] = V::sum_dot::<BITS>(sum[m], word, activations);
+                *sum = V::sum_dot::<BITS>(*sum, word, activations);
             }
             if J == 7 || (HALF && J == 3) {
                 let (s, b) = (V::load(scales), V::load(scales.add(ROWS)));
@@ -211,8 +211,8 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
             let word = unpack::<V, BITS>(codes, J);
             for byte in 0..4 {
                 let code = V::to_float(V::and(V::shift_right(word, 8 * byte as u32), 255));
-                for m in 0..M {
-                    sum[m] = V::fma(code, V::splat(*x.add(m * pass.k + 4 * J + byte)), sum[m]);
+                for (m, sum) in sum.iter_mut().enumerate() {
+                    *sum = V::fma(code, V::splat(*x.add(m * pass.k + 4 * J + byte)), *sum);
                 }
             }
             if J == 7 || (HALF && J == 3) {

@@ -42,8 +42,8 @@ unsafe fn pass<V: Vector, const FLOAT: usize, const M: usize>(
                 V::prefetch(values.wrapping_add(PREFETCH + i * bytes));
             }
             let w = load::<V, FLOAT>(values, i * ROWS);
-            for m in 0..M {
-                sum[m] = V::fma(w, V::splat(*x.add(m * k + i)), sum[m]);
+            for (m, sum) in sum.iter_mut().enumerate() {
+                *sum = V::fma(w, V::splat(*x.add(m * k + i)), *sum);
             }
         }
         for m in 0..M {

@@ -5,7 +5,7 @@ mod cpu;
 pub mod dense;
 pub mod product;
 pub mod scales;
-pub mod vector;
+mod vector;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 

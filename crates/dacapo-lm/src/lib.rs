@@ -2,6 +2,8 @@
 
 pub mod checkpoint;
 mod error;
+pub mod tokenizer;
 
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
+pub use tokenizer::{DecodeStream, Tokenizer};

@@ -169,26 +169,31 @@ fn layer_types(
         .collect()
 }
 
-/// The start token, and the end tokens of both files.
-fn token_ids(
-    fields: &Fields<'_>,
-    defaults: &Defaults,
-    generation: Option<&Value>,
-) -> Result<(Option<u32>, Vec<u32>)> {
-    let given = |key: &str| fields.object.get(key).is_some();
-    let bos = fields.token_ids("bos_token_id")?.first().copied();
-    let bos = if given("bos_token_id") { bos } else { defaults.bos };
-    let mut eos = fields.token_ids("eos_token_id")?;
+/// The end tokens of `config.json` and of `generation_config.json`.
+pub(super) fn eos_ids(path: &Path, config: &Value, generation: Option<&Value>) -> Result<Vec<u32>> {
+    let mut eos = Fields { path, prefix: "", object: config }.token_ids("eos_token_id")?;
     if let Some(object) = generation {
-        let path = fields.path.with_file_name("generation_config.json");
-        let fields = Fields { path: &path, prefix: "", object };
-        for id in fields.token_ids("eos_token_id")? {
+        let path = path.with_file_name("generation_config.json");
+        for id in (Fields { path: &path, prefix: "", object }).token_ids("eos_token_id")? {
             if !eos.contains(&id) {
                 eos.push(id);
             }
         }
     }
-    if eos.is_empty() && !given("eos_token_id") {
+    Ok(eos)
+}
+
+/// The start token and the end tokens, with the class's own where no file names any.
+fn token_ids(
+    fields: &Fields<'_>,
+    defaults: &Defaults,
+    generation: Option<&Value>,
+) -> Result<(Option<u32>, Vec<u32>)> {
+    let absent = |key: &str| fields.object.get(key).is_none();
+    let bos = fields.token_ids("bos_token_id")?.first().copied();
+    let bos = if absent("bos_token_id") { defaults.bos } else { bos };
+    let mut eos = eos_ids(fields.path, fields.object, generation)?;
+    if eos.is_empty() && absent("eos_token_id") {
         eos = defaults.eos.to_vec();
     }
     Ok((bos, eos))

@@ -247,6 +247,17 @@ impl Checkpoint {
         }
     }
 
+    /// The end tokens that a folder's `config.json` and `generation_config.json` name.
+    pub(crate) fn eos_ids(&self) -> Result<Vec<u32>> {
+        match &self.source {
+            Source::Folder(folder) => {
+                let generation = folder.json("generation_config.json")?;
+                config_hf::eos_ids(&folder.path_of("config.json"), folder.config(), generation.as_ref())
+            }
+            Source::Gguf(_) => Ok(Vec::new()),
+        }
+    }
+
     /// The tensor of this Hugging Face name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.index.get(name).map(|&i| &self.tensors[i])

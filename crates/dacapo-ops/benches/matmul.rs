@@ -149,7 +149,7 @@ impl Weights {
         let (mut codes, mut meta) = (vec![0; x.len()], vec![0.0; x.len() / 32 * META]);
         quantize(Level::best(), &x, &mut codes, &mut meta);
         let rows = if int8 { Rows::Int8 { codes: &codes, meta: &meta } } else { Rows::Exact(&x) };
-        let mut scratch = vec![0.0; scratch_len(self.panel_format, tokens, K)];
+        let mut scratch = vec![0.0; scratch_len(self.panel_format, int8, tokens, K)];
         let mut y = vec![0.0; tokens * N];
         let bytes = self.panel_format.matrix_bytes(N, K);
         let seconds = best(|| {

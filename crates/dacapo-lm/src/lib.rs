@@ -1,1 +1,9 @@
-//! dacapo-lm
+//! Language models on Dacapo: checkpoints, tokenizers, architectures, sampling and generation.
+
+pub mod checkpoint;
+mod error;
+pub mod tokenizer;
+
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Result};
+pub use tokenizer::{DecodeStream, Tokenizer};

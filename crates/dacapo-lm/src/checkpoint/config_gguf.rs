@@ -1,0 +1,182 @@
+//! [`ModelConfig`] from GGUF metadata, with the defaults of llama.cpp.
+
+use super::Checkpoint;
+use super::config::{
+    Activation, Keys, LIMIT, MAX_LAYERS, ModelConfig, RopeConfig, RopeScaling, in_range, positive,
+    unknown_architecture, yarn_mscale,
+};
+use super::gguf::Gguf;
+use crate::error::{Error, Result};
+
+/// The keys under an architecture's name.
+struct Keyed<'a> {
+    gguf: &'a Gguf,
+    architecture: &'a str,
+}
+
+impl Keyed<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn count(&self, name: &str, limit: u64) -> Result<Option<usize>> {
+        let key = self.key(name);
+        match self.gguf.unsigned(&key)? {
+            Some(n) => in_range(self.gguf.path(), &key, n, 1..=limit).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn required(&self, name: &str, limit: u64) -> Result<usize> {
+        self.count(name, limit)?.ok_or_else(|| self.fail(name, "an integer", "nothing"))
+    }
+
+    fn positive(&self, name: &str) -> Result<Option<f64>> {
+        let key = self.key(name);
+        match self.gguf.float(&key)? {
+            Some(x) => positive(self.gguf.path(), &key, x).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn fail(&self, name: &str, expected: impl Into<String>, found: impl ToString) -> Error {
+        Error::config(self.gguf.path(), self.key(name), expected, found.to_string())
+    }
+}
+
+/// Parses the metadata of `gguf`; some answers are in which tensors `checkpoint` has.
+pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig> {
+    let path = gguf.path();
+    let architecture = gguf
+        .str("general.architecture")?
+        .ok_or_else(|| Error::config(path, "general.architecture", "an architecture's name", "nothing"))?;
+    // Mistral's files say "llama".
+    if !["llama", "qwen2", "qwen3"].contains(&architecture) {
+        return Err(unknown_architecture(path, architecture));
+    }
+    let keyed = Keyed { gguf, architecture };
+    if let Some(experts) = keyed.count("expert_count", LIMIT).unwrap_or(None) {
+        return Err(unknown_architecture(path, &format!("{architecture} with {experts} experts")));
+    }
+    let hidden_size = keyed.required("embedding_length", LIMIT)?;
+    let layers = keyed.required("block_count", MAX_LAYERS)?;
+    let heads = keyed.required("attention.head_count", LIMIT)?;
+    let head_dim = head_dim(&keyed, hidden_size, heads)?;
+    let context_length = keyed.required("context_length", LIMIT)?;
+    let window = match gguf.unsigned(&keyed.key("attention.sliding_window"))? {
+        Some(0) | None => None,
+        Some(_) => keyed.count("attention.sliding_window", LIMIT)?,
+    };
+    let has = |name: &str| checkpoint.tensor(name).is_some();
+    let (bos_id, eos_ids) = token_ids(gguf)?;
+    let config = ModelConfig {
+        architecture: architecture.to_string(),
+        hidden_size,
+        intermediate_size: keyed.required("feed_forward_length", LIMIT)?,
+        layers,
+        heads,
+        kv_heads: keyed.count("attention.head_count_kv", LIMIT)?.unwrap_or(heads),
+        head_dim,
+        vocab_size: vocab_size(&keyed, checkpoint)?,
+        context_length,
+        rms_eps: keyed
+            .positive("attention.layer_norm_rms_epsilon")?
+            .ok_or_else(|| keyed.fail("attention.layer_norm_rms_epsilon", "a positive number", "nothing"))?
+            as f32,
+        rope: rope(&keyed, checkpoint, context_length)?,
+        tie_word_embeddings: !has("lm_head.weight"),
+        attention_bias: has("model.layers.0.self_attn.q_proj.bias"),
+        attention_output_bias: has("model.layers.0.self_attn.o_proj.bias"),
+        mlp_bias: has("model.layers.0.mlp.up_proj.bias"),
+        sliding_windows: vec![window; layers],
+        hidden_act: Activation::Silu,
+        bos_id,
+        eos_ids,
+    };
+    config.check(
+        path,
+        &Keys {
+            kv_heads: &keyed.key("attention.head_count_kv"),
+            head_dim: &keyed.key("attention.key_length"),
+            bos: "tokenizer.ggml.bos_token_id",
+        },
+    )?;
+    Ok(config)
+}
+
+fn head_dim(keyed: &Keyed<'_>, hidden_size: usize, heads: usize) -> Result<usize> {
+    let head_dim = match keyed.count("attention.key_length", LIMIT)? {
+        Some(head_dim) => head_dim,
+        None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => return Err(keyed.fail("attention.head_count", "a divisor of embedding_length", heads)),
+    };
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        if let Some(other) = keyed.count(name, LIMIT)?.filter(|&other| other != head_dim) {
+            return Err(keyed.fail(name, format!("{head_dim}, the width of a head"), other));
+        }
+    }
+    Ok(head_dim)
+}
+
+/// Rows of the embedding; the metadata's own number is only a hint, and often absent.
+fn vocab_size(keyed: &Keyed<'_>, checkpoint: &Checkpoint) -> Result<usize> {
+    let rows = checkpoint.tensor("model.embed_tokens.weight").and_then(|t| t.shape.first().copied());
+    let rows = match rows {
+        Some(rows) => Some(rows as u64),
+        None => match keyed.count("vocab_size", LIMIT)? {
+            Some(n) => Some(n as u64),
+            None => keyed.gguf.array("tokenizer.ggml.tokens")?.map(|tokens| tokens.len as u64),
+        },
+    };
+    let rows = rows.ok_or_else(|| keyed.fail("vocab_size", "an integer", "nothing"))?;
+    in_range(keyed.gguf.path(), &keyed.key("vocab_size"), rows, 1..=LIMIT)
+}
+
+/// The start token and the end tokens.
+fn token_ids(gguf: &Gguf) -> Result<(Option<u32>, Vec<u32>)> {
+    let id = |name: &str| -> Result<Option<u32>> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        match gguf.unsigned(&key)? {
+            // Converters write -1, as an unsigned number, for none.
+            None | Some(0xffff_ffff) => Ok(None),
+            Some(n) => in_range(gguf.path(), &key, n, 0..=LIMIT).map(|n| Some(n as u32)),
+        }
+    };
+    let mut eos = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        if let Some(id) = id(name)?.filter(|id| !eos.contains(id)) {
+            eos.push(id);
+        }
+    }
+    Ok((id("bos")?, eos))
+}
+
+fn rope(keyed: &Keyed<'_>, checkpoint: &Checkpoint, context: usize) -> Result<RopeConfig> {
+    let theta = keyed.positive("rope.freq_base")?.unwrap_or(10000.0);
+    let kind = keyed.gguf.str(&keyed.key("rope.scaling.type"))?;
+    let factor = match keyed.gguf.float(&keyed.key("rope.scaling.factor"))? {
+        // Zero stands for none in llama.cpp.
+        Some(0.0) | None => keyed.positive("rope.scale_linear")?.unwrap_or(1.0),
+        Some(_) => keyed.positive("rope.scaling.factor")?.unwrap_or(1.0),
+    };
+    let scaling = match kind {
+        _ if checkpoint.tensor("rope_freqs.weight").is_some() => RopeScaling::Factors,
+        Some("none") => RopeScaling::None,
+        Some("linear") | None if factor == 1.0 => RopeScaling::None,
+        Some("linear") | None => RopeScaling::Linear { factor },
+        Some("yarn") => RopeScaling::Yarn {
+            factor,
+            original: keyed.count("rope.scaling.original_context_length", LIMIT)?.unwrap_or(context),
+            beta_fast: keyed.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: keyed.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            attention_factor: keyed.positive("rope.scaling.attn_factor")?.unwrap_or(1.0)
+                * yarn_mscale(factor, 1.0),
+            truncate: true,
+        },
+        Some(other) => {
+            return Err(keyed.fail("rope.scaling.type", "none, linear or yarn", format!("{other:?}")));
+        }
+    };
+    // llama.cpp's converter permutes the rows of llama's queries and keys so that pairs are neighbours.
+    Ok(RopeConfig { theta, scaling, interleaved: keyed.architecture == "llama" })
+}

@@ -214,9 +214,9 @@ impl Mlp {
             up: loader.linear(&format!("{path}.up_proj"), i, d)?,
             down: loader.linear(&format!("{path}.down_proj"), d, i)?,
             act: match loader.config.hidden_act {
-                checkpoint::Activation::Silu => dacapo_ops::ActivationFunction::Silu,
-                checkpoint::Activation::Gelu => dacapo_ops::ActivationFunction::Gelu,
-                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFunction::GeluTanh,
+                checkpoint::Activation::Silu => dacapo_ops::ActivationFn::Silu,
+                checkpoint::Activation::Gelu => dacapo_ops::ActivationFn::Gelu,
+                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFn::GeluTanh,
             },
         })
     }

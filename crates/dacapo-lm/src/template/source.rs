@@ -38,7 +38,12 @@ fn inside<'a>(tag: &'a str, end: &str) -> (&'a str, &'a str) {
         if rest.starts_with(end) {
             break;
         }
-        at += literal_len(rest).or_else(|| rest.chars().next().map(char::len_utf8)).unwrap_or(1);
+        at += match rest.chars().next() {
+            // A literal without an end takes all that is left.
+            Some('\'' | '"') => literal_len(rest).unwrap_or(rest.len()),
+            Some(c) => c.len_utf8(),
+            None => 1,
+        };
     }
     tag.split_at(at)
 }
@@ -73,7 +78,7 @@ fn expression(inside: &str, out: &mut String) {
     while let Some(start) = rest.find(['\'', '"']) {
         let (before, text) = rest.split_at(start);
         out.push_str(before);
-        let (literal, after) = text.split_at(literal_len(text).unwrap_or(1));
+        let (literal, after) = text.split_at(literal_len(text).unwrap_or(text.len()));
         out.push_str(literal);
         let operand = after.trim_start().strip_prefix('%').and_then(|a| a.trim_start().strip_prefix('('));
         match operand {

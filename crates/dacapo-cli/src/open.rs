@@ -32,7 +32,7 @@ pub fn name(source: &SourceArgs) -> String {
 pub fn checkpoint(source: &SourceArgs) -> Result<Checkpoint> {
     match &source.model {
         Some(path) => checkpoint_at(path),
-        None => Ok(dacapo_lm::demo()),
+        None => Ok(dacapo_lm::demo()?),
     }
 }
 
@@ -67,7 +67,7 @@ pub fn model(args: &RunArgs, context: Option<usize>) -> Result<Opened> {
     let options =
         LoadOptions { exact: args.exact, context: context.or(args.context), ..LoadOptions::default() };
     let mut progress = Progress::new("loading", Unit::Bytes);
-    let model = Model::from_checkpoint(&device, checkpoint, &options, &mut |step| {
+    let model = Model::from_checkpoint(&device, &checkpoint, &options, &mut |step| {
         progress.update(step.done_bytes, step.total_bytes);
     })?;
     progress.clear();

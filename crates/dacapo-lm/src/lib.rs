@@ -19,5 +19,5 @@ pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};
 pub use perplexity::{Perplexity, perplexity};
 pub use session::Session;
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, Message, TemplateOptions};
 pub use tokenizer::{DecodeStream, Tokenizer};

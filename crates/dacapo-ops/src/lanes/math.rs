@@ -10,7 +10,7 @@ const EXP_MIN: f32 = -87.0;
 /// Above this the exponential stays at its value here, 2.4e38.
 const EXP_MAX: f32 = 88.37;
 /// ln 2 in two parts; the first has few enough bits that its product with n is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// exp(r) - 1 for the remainder of `x`, and 2^n.
@@ -20,7 +20,7 @@ fn reduce<L: Lanes>(l: L, x: L::V) -> (L::V, L::V) {
     let r = l.fma(n, l.splat(-LN2_HIGH), x);
     let r = l.fma(n, l.splat(-LN2_LOW), r);
     let mut q = l.splat(1.395_060_2e-3);
-    for c in [8.368_953_5e-3, 4.166_620_4e-2, 0.166_665_18, 0.5] {
+    for c in [8.368_953e-3, 4.166_620_4e-2, 0.166_665_18, 0.5] {
         q = l.fma(q, r, l.splat(c));
     }
     (l.fma(l.mul(q, r), r, r), l.pow2(n))

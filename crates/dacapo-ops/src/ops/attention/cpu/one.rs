@@ -123,14 +123,23 @@ fn dots<L: Lanes, E: KvElement, const G: usize>(
 ) {
     let dim = shape.key_dim;
     let wide = dim.next_multiple_of(LANES);
-    let q: [&[f32]; G] = std::array::from_fn(|i| &q[(g + i) * wide..][..wide]);
+    let (chunks, tail) = (dim / LANES, dim % LANES);
+    let q: [&[[f32; LANES]]; G] = std::array::from_fn(|i| q[(g + i) * wide..][..wide].as_chunks().0);
+    // Whole vectors in a loop of their own: the part that pads stays out of it.
+    let q_whole: [&[[f32; LANES]]; G] = q.map(|q| &q[..chunks]);
     for (j, &slot) in keys.slots.iter().enumerate() {
         let key = &keys.cache.keys[slot * dim..][..dim];
         let mut sums = [l.splat(0.0); G];
-        for (c, part) in key.chunks(LANES).enumerate() {
-            let k = load_part(l, part);
+        for (c, part) in key.as_chunks().0[..chunks].iter().enumerate() {
+            let k = E::load(l, part);
+            for (sum, q) in sums.iter_mut().zip(&q_whole) {
+                *sum = l.fma(k, l.load(&q[c]), *sum);
+            }
+        }
+        if tail > 0 {
+            let k = load_part(l, &key[chunks * LANES..]);
             for (sum, q) in sums.iter_mut().zip(&q) {
-                *sum = l.fma(k, l.load_part(&q[c * LANES..][..LANES], 0.0), *sum);
+                *sum = l.fma(k, l.load(&q[chunks]), *sum);
             }
         }
         for (i, &sum) in sums.iter().enumerate() {
@@ -208,19 +217,23 @@ fn mixes<L: Lanes, E: KvElement, const G: usize>(
 ) {
     let mut column = 0;
     while column < shape.value_dim {
-        if L::WIDE && column + 4 * LANES <= shape.value_dim {
-            mix::<L, E, G, 4>(l, shape, keys, weights, o, (g, column));
+        let left = shape.value_dim - column;
+        if L::WIDE && left >= 4 * LANES {
+            mix::<L, E, G, 4, false>(l, shape, keys, weights, o, (g, column));
             column += 4 * LANES;
+        } else if left >= LANES {
+            mix::<L, E, G, 1, false>(l, shape, keys, weights, o, (g, column));
+            column += LANES;
         } else {
-            mix::<L, E, G, 1>(l, shape, keys, weights, o, (g, column));
+            mix::<L, E, G, 1, true>(l, shape, keys, weights, o, (g, column));
             column += LANES;
         }
     }
 }
 
-/// `V` vectors of [`mixes`], from `column` on.
+/// `V` vectors of [`mixes`], from `column` on; `TAIL` if the values end within the only one.
 #[inline(always)]
-fn mix<L: Lanes, E: KvElement, const G: usize, const V: usize>(
+fn mix<L: Lanes, E: KvElement, const G: usize, const V: usize, const TAIL: bool>(
     l: L,
     shape: &Shape,
     keys: Keys<'_, E>,
@@ -240,10 +253,11 @@ fn mix<L: Lanes, E: KvElement, const G: usize, const V: usize>(
     }
     for (j, &slot) in keys.slots.iter().enumerate() {
         let value = &keys.cache.values[slot * dim + column..][..len];
-        for (v, part) in value.chunks(LANES).take(V).enumerate() {
-            let part = load_part(l, part);
-            for (sums, weights) in sums.iter_mut().zip(&weights) {
-                sums[v] = l.fma(l.splat(weights[j]), part, sums[v]);
+        let factors: [L::V; G] = std::array::from_fn(|i| l.splat(weights[i][j]));
+        for v in 0..V {
+            let part = if TAIL { load_part(l, value) } else { E::load(l, &value.as_chunks().0[v]) };
+            for (sums, &factor) in sums.iter_mut().zip(&factors) {
+                sums[v] = l.fma(factor, part, sums[v]);
             }
         }
     }

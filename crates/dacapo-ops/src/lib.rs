@@ -10,7 +10,7 @@ pub mod simd;
 pub mod testing;
 mod weight;
 
-pub use ops::activation::{Activation as ActivationFunction, activate, gated};
+pub use ops::activation::{ActivationFn, activate, gated};
 pub use ops::argmax::argmax;
 pub use ops::attention::{AttentionOptions, attention};
 pub use ops::copy::copy;
@@ -24,5 +24,7 @@ pub use ops::matmul::matmul;
 pub use ops::quantize::{Activation, Int8Buffers, quantize_q8};
 pub use ops::rms_norm::{rms_norm, rms_norm_add, rms_norm_in_place};
 pub use ops::rope::{RopeFrequencies, RopeOptions, RopeScaling, rope};
+pub use ops::sample::{SampleParams, sample};
 pub use ops::softmax::softmax;
+pub use ops::top_k::top_k;
 pub use weight::{Weight, WeightSource};

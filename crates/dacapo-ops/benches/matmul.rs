@@ -14,8 +14,12 @@ use dacapo_ops::quant::repack::repack_panel;
 use dacapo_ops::quant::{Float, Format, Ggml, Source};
 use dacapo_ops::simd::Level;
 
+/// Rows of a weight.
 const N: usize = 4096;
+/// Values in a row.
 const K: usize = 4096;
+/// Panels of a tile.
+const PANELS: usize = 16;
 /// Tokens of a prompt, as many as a tile takes.
 const TOKENS: usize = 64;
 /// Bytes to stream through, far beyond any cache that one core could use alone.
@@ -143,8 +147,8 @@ impl Weights {
         Weights { format, panel_format, data, copies, repack_seconds }
     }
 
-    /// Seconds for one product with `tokens` tokens, weights coming from far memory if there are copies.
-    fn seconds(&self, tokens: usize, int8: bool) -> f64 {
+    /// Seconds for one product of the first `panels_in_all` panels of each copy with `tokens` tokens.
+    fn seconds(&self, panels_in_all: usize, tokens: usize, int8: bool) -> f64 {
         let x: Vec<f32> = (0..tokens * K).map(|i| (i % 251) as f32 / 125.0 - 1.0).collect();
         let (mut codes, mut meta) = (vec![0; x.len()], vec![0.0; x.len() / 32 * META]);
         quantize(Level::best(), &x, &mut codes, &mut meta);
@@ -155,7 +159,7 @@ impl Weights {
         let seconds = best(|| {
             for data in self.data.chunks_exact(bytes) {
                 let panels = Panels::new(self.panel_format, N, K, data).expect("consistent");
-                for range in (0..N / ROWS).step_by(16).map(|first| first..first + 16) {
+                for range in (0..panels_in_all).step_by(PANELS).map(|first| first..first + PANELS) {
                     product(Level::best(), &panels, range, rows, tokens, &mut scratch, &mut |p, t, sums| {
                         y[t * N + p * ROWS..t * N + (p + 1) * ROWS].copy_from_slice(sums);
                     });
@@ -206,14 +210,15 @@ fn main() {
         let quantized = !matches!(format, Format::Dense(_));
         let far = Weights::new(format, true);
         let bytes = far.panel_format.matrix_bytes(N, K) as f64;
-        let rate = |int8: bool| bytes / far.seconds(1, int8) / 1e9;
+        let rate = |int8: bool| bytes / far.seconds(N / ROWS, 1, int8) / 1e9;
         let share = |value: f64, limit: f64| format!("{value:.1} ({:.0} %)", 100.0 * value / limit);
         let one = [quantized.then(|| rate(true)), Some(rate(false))];
         let near = Weights::new(format, false);
-        let ops = (2 * N * K * TOKENS) as f64;
+        // One tile: short enough to find a moment when nobody else wants the core.
+        let ops = (2 * PANELS * ROWS * K * TOKENS) as f64;
         let many = [
-            quantized.then(|| ops / near.seconds(TOKENS, true) / 1e9),
-            Some(ops / near.seconds(TOKENS, false) / 1e9),
+            quantized.then(|| ops / near.seconds(PANELS, TOKENS, true) / 1e9),
+            Some(ops / near.seconds(PANELS, TOKENS, false) / 1e9),
         ];
         println!(
             "{:<18} {:>20} {:>20} {:>20} {:>20} {:>12.2}",

@@ -14,8 +14,10 @@ const N: usize = 4;
 const K: usize = 256;
 const TOKENS: usize = 3;
 
-/// The fixture's formats, with the tensors of each.
-fn cases() -> (Vec<f32>, Vec<(Format, BTreeMap<String, Tensor>)>) {
+type Tensors = BTreeMap<String, Tensor>;
+
+/// Activations, and the fixture's formats with the tensors of each.
+fn cases() -> (Vec<f32>, Vec<(Format, Tensors)>) {
     let tensors = read(FIXTURE);
     let x = tensors["x"].to_f32();
     let mut cases = vec![];
@@ -24,7 +26,7 @@ fn cases() -> (Vec<f32>, Vec<(Format, BTreeMap<String, Tensor>)>) {
         let of_format = tensors
             .iter()
             .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor.clone())));
-        let of_format: BTreeMap<_, _> = of_format.collect();
+        let of_format: Tensors = of_format.collect();
         if !of_format.is_empty() {
             cases.push((format, of_format));
         }
@@ -33,7 +35,7 @@ fn cases() -> (Vec<f32>, Vec<(Format, BTreeMap<String, Tensor>)>) {
     (x, cases)
 }
 
-fn source<'a>(format: Format, tensors: &'a BTreeMap<String, Tensor>) -> Source<'a> {
+fn source<'a>(format: Format, tensors: &'a Tensors) -> Source<'a> {
     let bytes = |name: &str| tensors.get(name).map_or(&[][..], |tensor| &tensor.bytes);
     Source { format, n: N, k: K, codes: bytes("codes"), scales: bytes("scales"), biases: bytes("biases") }
 }

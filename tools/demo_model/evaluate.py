@@ -242,6 +242,7 @@ def main():
     p.add_argument("--samples", action="store_true")
     a = p.parse_args()
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)  # so that sums are in the same order on every machine
     folder = os.path.join(a.model, "eval")
     files = read_files(folder, a.write)
     expected = {"window": WINDOW, "method": " ".join(Runner.perplexity.__doc__.split()), "exports": {}}

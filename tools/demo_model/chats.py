@@ -119,6 +119,11 @@ What is the [meaning of life|weather today|time|price of gold|population of {whe
 When [was {where} founded|did the war end|is the next election|was the wheel invented]?
 Why [is the sky blue|do we dream|do cats purr|is water wet|does it rain]?
 What is {n} times {m}?|What is {n} divided by {m}?|{n} * {m}|How do I multiply {n} and {m}?"""
+UNKNOWN_MORE = """[Can you|Do you|Could you] [sing|dance|swim|fly|drive a car|cook|play chess|sleep|dream|see me|speak French|draw a house|buy {things} for me]?
+[Tell me about|What do you know about|Talk about] [dogs|cats|{where}|music|the weather|history|trees|{things}|yourself and {where}].
+[What is your favourite|Which is the best] [colour|song|food|book|film|animal|game]?
+[Where is|How far is|How large is] [{where}|the moon|the nearest shop|my phone]?"""
+TOO_LARGE = "Those numbers are too large for me. I can only do sums with numbers up to 99."
 UNKNOWN_ANSWERS = ["I am sorry, I do not know that. I am only a small demo model.",
                    "I do not know that. I can only do small sums, answer simple questions and tell short stories."]
 STORY_ASKS = ["Tell me a story about {x}.", "Tell me a story about {x}.", "Tell me a short story about {x}.", "Write a story about {x}.",
@@ -166,6 +171,19 @@ def sum_turn(rng, sign=None, a=None, b=None, form=None):
         form = rng.choice(PLUS if sign == "+" else MINUS)
     answer = f"{a} plus {b} is {r}." if "plus" in form else f"{a} minus {b} is {r}." if "minus" in form else f"{a} {sign} {b} is {r}."
     return form.format(a=a, b=b), answer, str(r)
+
+
+def odd_sum_turn(rng):
+    """A sum beyond the range: too large, or with a result below zero."""
+    if rng.random() < 0.5:
+        a, b = rng.randint(0, 10 ** rng.randint(2, 5)), rng.randint(100, 10 ** rng.randint(3, 5))
+        if rng.random() < 0.5:
+            a, b = b, a
+        return rng.choice(PLUS + MINUS).format(a=a, b=b), TOO_LARGE, ""
+    a, b = sorted(rng.sample(range(LIMIT + 1), 2))
+    form = rng.choice([f for f in MINUS if "difference" not in f])
+    word = "minus" if "minus" in form else "-"
+    return form.format(a=a, b=b), f"{a} {word} {b} is -{b - a}.", f"-{b - a}"
 
 
 def tale_turn(rng):
@@ -346,7 +364,8 @@ def talk_turn(rng):
 def unknown_turn(rng):
     slots = {"where": rng.choice(["Rome", "Brazil", "Canada", "Mars", "Texas", "Kenya"]), "lang": rng.choice(["Python", "Rust", "C", "Java"]),
              "things": rng.choice(THINGS), "n": str(rng.randint(2, 30)), "m": str(rng.randint(2, 12)), "q": rng.choice(["?", "."])}
-    form = rng.choice([f for f in UNKNOWN.split("\n")[:-1]] + UNKNOWN.split("\n")[-1].split("|"))
+    rows = UNKNOWN.split("\n")
+    form = rng.choice(rows[:-1] + rows[-1].split("|") + UNKNOWN_MORE.split("\n"))
     return expand(rng, form, slots), rng.choice(UNKNOWN_ANSWERS), ""
 
 
@@ -372,13 +391,15 @@ def chat(rng):
     draw = rng.random()
     if draw < 0.40:
         turns = [sum_turn(rng)[:2]]
-    elif draw < 0.56:
+    elif draw < 0.55:
         turns = [question_turn(rng)[:2]]
-    elif draw < 0.60:
+    elif draw < 0.595:
         turns = [talk_turn(rng)[:2]]
-    elif draw < 0.63:
+    elif draw < 0.625:
         turns = [unknown_turn(rng)[:2]]
-    elif draw < 0.66:
+    elif draw < 0.645:
+        turns = [odd_sum_turn(rng)[:2]]
+    elif draw < 0.67:
         turns = [tale_turn(rng)[:2]]
     elif draw < 0.70:
         turns = running_sum(rng)

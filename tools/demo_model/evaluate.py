@@ -26,7 +26,7 @@ from stories import Story
 
 WINDOW = 256
 SEED = "evaluation"
-RAW_PROMPTS = ["Once upon a time", "The little cat"]
+RAW_PROMPTS = ["Once upon a time", "The little dragon"]
 CHAT_PROMPTS = ["What is 7 + 15?", "Tell me a story about a cat.", "Who are you?"]
 
 
@@ -185,6 +185,10 @@ def measure(name, runner, files, write, folder):
     answers = runner.answers([m for m, _ in several])
     figures["talks_right"] = share(a == expected for (_, expected), a in zip(several, answers))
     wrong += [(str(m[-1]["content"]), a) for (m, e), a in zip(several, answers) if a != e]
+    beyond = [chats.odd_sum_turn(random.Random(f"{SEED} beyond {i}"))[:2] for i in range(200)]
+    answers = runner.answers([user(prompt) for prompt, _ in beyond])
+    figures["sums_beyond_the_range_right"] = share(a == expected for (_, expected), a in zip(beyond, answers))
+    wrong += [(prompt, a) for (prompt, expected), a in zip(beyond, answers) if a != expected]
     figures["greedy"] = []
     for kind, prompts in (("raw", RAW_PROMPTS), ("chat", CHAT_PROMPTS)):
         for prompt in prompts:
@@ -220,12 +224,12 @@ def read_files(folder, write):
 def samples(runner):
     """Prints a few texts to be read by eye."""
     torch.manual_seed(1)
-    for prompt in ["Once upon a time"] * 3 + ["One day", "The little cat", "Tom and his sister", "A dragon"]:
+    for prompt in ["Once upon a time"] * 3 + ["One day", "The little cat", "Tom and his friend", "A dragon", "It was a dark night"]:
         ids = torch.tensor([runner.tokenizer(prompt)["input_ids"]])
         y = runner.model.generate(ids, do_sample=True, temperature=0.7, top_k=40, max_new_tokens=400, eos_token_id=runner.ends, pad_token_id=runner.ends[1])
         print(f"--- {prompt}\n{runner.tokenizer.decode(y[0])}\n")
     for prompt in ["Tell me a story about a cat.", "Tell me a story about a dragon and friendship", "hello", "who are you", "what is 7 + 15", "9+8", "Thanks!",
-                   "What is the capital of France?", "What is the opposite of hot?", "count to 10", "Can you sing?", "What is 123 + 456?", "Tell me about dogs."]:
+                   "What is the capital of France?", "What is the opposite of hot?", "count to 10", "Can you sing?", "What is 123 + 456?", "5 - 9", "What is the capital of Brazil?", "Tell me about dogs."]:
         ids = torch.tensor([runner.chat_ids(user(prompt))])
         y = runner.model.generate(ids, do_sample=False, max_new_tokens=400, eos_token_id=runner.ends, pad_token_id=runner.ends[1])
         print(f"> {prompt}\n{runner.tokenizer.decode(y[0, ids.shape[1]:], skip_special_tokens=True)}\n")
@@ -238,6 +242,7 @@ def main():
     p.add_argument("--samples", action="store_true")
     a = p.parse_args()
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)  # so that sums are in the same order on every machine
     folder = os.path.join(a.model, "eval")
     files = read_files(folder, a.write)
     expected = {"window": WINDOW, "method": " ".join(Runner.perplexity.__doc__.split()), "exports": {}}

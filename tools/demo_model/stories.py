@@ -58,12 +58,24 @@ OTHER_OPENINGS = [
     "long ago, in {village}, there lived {Aintro}.",
     "there once was {Aintro} who lived {Ahome}.",
     "in {village} lived {Aintro}.",
+    "{Ahome} lived {Aintro}.",
     "{A} was a {Anoun} who lived {Ahome}.",
     "{A} the {Akind} lived {Ahome}.",
+    "a {Anoun} [named|called] {A} lived {Ahome}.",
+    "the {Anoun} [was called {A}, and {Ahe} lived {Ahome}|lived {Ahome}, and {Ahis} name was {A}].",
+    "there was a {Anoun} who lived {Ahome}. {Ahis} name was {A}.",
     "this is the story of {Aintro}, who lived {Ahome}.",
-    "one [fine|sunny|quiet] [morning|day], {Aintro} [woke up early|looked out at the blue sky|sat down to think].",
+    "one [fine day|sunny morning|quiet morning|morning|day], {Aintro} [woke up early|looked out at the blue sky|sat down to think].",
+    "it was a [fine|sunny|windy|quiet] [morning|day] in {village}. {Aintro} [woke up early|looked out at the sky].",
     "far away, in {village}, there was {Aintro}.",
 ]
+# For plots in which the two know each other from the beginning.
+FRIENDS_OPENINGS = [
+    "{A} and {B} were [best|good|old] friends. {A} was a {Anoun}, and {B} was a {Bnoun}.",
+    "{A} and {Ahis} friend {B} lived in {village}. {A} was a {Anoun}, and {B} was a {Bnoun}.",
+    "{A} the {Akind} and {B} the {Bkind} were [best|good|old] friends. {A} lived {Ahome}.",
+]
+FRIENDS_PLOTS = {"cake", "seed", "rain", "share", "map", "gift", "wish", "star", "learn", "truth"}
 ABOUT = [
     "{Aany} was {trait} and loved {hobby}.",
     "{Ahe} was {trait}, and {Ahe} loved {Afood} more than anything[| else].",
@@ -269,7 +281,7 @@ PLOTS = {
         "---",
         "that night {A} could not sleep. the secret was as heavy as a stone.",
         "?{Ahis} friend {Bfull} had once said, \"the truth is hard for a minute, but a lie is hard for a long time.\"",
-        "so {A} got up and [told {Ahis} {adult} everything|said, \"it was me. I broke it, and I am sorry\"].",
+        "so {A} got up and [told {Ahis} {adult} everything.|said, \"it was me. I broke it, and I am sorry.\"]",
         "{Ahis} {adult} was quiet for a moment, and then gave {Ahim} a hug.",
         "\"thank you for telling me the truth,\" said {Ahis} {adult}. \"[things can be mended|that was brave].\"",
         "the next day they glued the pieces together[, and {A} felt light again| while {B} made tea].",
@@ -412,8 +424,9 @@ class Story:
             slots[f"spot{i + 1}"] = spot
         for i, sight in enumerate(sights):
             slots[f"sight{i + 1}"] = sight
-        once = rng.random() < 0.55 if once is None else once
-        beats = [rng.choice(OPENINGS if once else OTHER_OPENINGS)]
+        once = rng.random() < 0.5 if once is None else once
+        together = not once and self.plot in FRIENDS_PLOTS and rng.random() < 0.2
+        beats = [rng.choice(OPENINGS if once else FRIENDS_OPENINGS if together else OTHER_OPENINGS)]
         if rng.random() < (0.4 if short else 0.8):
             beats.append(rng.choice(ABOUT))
         keep = 0.2 if short else 0.7
@@ -428,6 +441,8 @@ class Story:
             beats.append(rng.choice(ENDINGS[rng.choice(kinds)]))
         if rng.random() < 0.1:
             beats.append("the end.")
+        if together:
+            beats = [beats[0]] + [beat.replace("{Ahis} friend {Bfull}", "{B}") for beat in beats[1:]]
         paragraphs = " ".join("^" + beat for beat in beats).split(" ^--- ")
         self.topic = expand(rng, rng.choice(PLOTS[self.plot][0]), slots)
         self.text = "\n\n".join(finish(expand(rng, p, slots)) for p in paragraphs)

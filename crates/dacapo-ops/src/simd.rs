@@ -48,6 +48,15 @@ impl Level {
         levels
     }
 
+    /// Whether this processor can run the level. Cheap.
+    pub fn is_available(self) -> bool {
+        match self {
+            Level::Scalar => true,
+            Level::Neon => cfg!(target_arch = "aarch64"),
+            Level::Avx2 | Level::Avx512 => cfg!(target_arch = "x86_64") && self <= Level::best(),
+        }
+    }
+
     /// Lower-case name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,5 +77,13 @@ mod tests {
         let levels = Level::available();
         assert_eq!(levels.first(), Some(&Level::Scalar));
         assert!(levels.contains(&Level::best()));
+    }
+
+    #[test]
+    fn available_levels_say_so() {
+        let levels = Level::available();
+        for level in [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512] {
+            assert_eq!(level.is_available(), levels.contains(&level), "{}", level.name());
+        }
     }
 }

@@ -72,6 +72,12 @@ pub enum Error {
         /// The buffer or binding.
         what: String,
     },
+    /// Memory that the host cannot reach without a copy.
+    #[error("{what} is not visible to the host")]
+    NotHostVisible {
+        /// The buffer.
+        what: String,
+    },
     /// An argument that a kernel cannot take.
     #[error("{kernel}: {argument}: expected {expected}, found {found}")]
     Argument {

@@ -1,13 +1,75 @@
-//! dacapo
-mod dtype;
-mod error;
-mod hal;
-mod kernel;
+//! A dispatch engine for transformer inference.
+//!
+//! Every operation is one or more [`Dispatch`]es: a [`Kernel`], the [`Buffer`]s it is bound to, a grid. A kernel's
+//! signature says which of its bindings it reads and which it writes. From that alone the engine knows which
+//! dispatches depend on each other, and places every barrier itself.
+//!
+//! ```
+//! use dacapo::cpu::{CpuPlan, Split};
+//! use dacapo::{Binding, CpuTwin, DType, Device, DeviceOptions, Dispatch, Kernel, OpKind};
+//!
+//! static DOUBLE: Kernel = Kernel {
+//!     name: "double",
+//!     kind: OpKind::Elementwise,
+//!     bindings: &[Binding::read("x"), Binding::write("y")],
+//!     cpu: CpuTwin {
+//!         plan: |context| CpuPlan::new(context.len(1).div_ceil(1024), 1).split(1, Split::chunks(1024)),
+//!         run: |tile| {
+//!             let x = tile.read::<f32>(0);
+//!             let mut y = tile.write::<f32>(1);
+//!             let first = y.first_col();
+//!             for (i, y) in y.slice().iter_mut().enumerate() {
+//!                 *y = 2.0 * x[first + i];
+//!             }
+//!         },
+//!     },
+//! };
+//!
+//! let device = Device::open(DeviceOptions::default())?;
+//! let x = device.upload(&[1.0_f32, 2.0, 3.0], &[3])?;
+//! let y = device.alloc(DType::F32, &[3])?;
+//! let z = device.alloc(DType::F32, &[3])?;
+//! let mut encoder = device.encoder("example")?;
+//! encoder.dispatch(Dispatch::new(&DOUBLE).buffer(&x).buffer(&y))?;
+//! encoder.dispatch(Dispatch::new(&DOUBLE).buffer(&y).buffer(&z))?; // reads y: a barrier is placed
+//! assert_eq!(encoder.counters().barriers, 1);
+//! encoder.commit_and_wait()?;
+//! assert_eq!(*z.read::<f32>()?, [4.0, 8.0, 12.0]);
+//! # Ok::<(), dacapo::Error>(())
+//! ```
 
+mod buffer;
+mod device;
+mod dispatch;
+mod dtype;
+mod encoder;
+mod error;
+mod executor;
+mod graph;
+mod hal;
+mod hazard;
+mod pool;
+mod profile;
+mod registry;
+mod submission;
+
+pub use buffer::{Buffer, ReadGuard, WriteGuard};
+pub use device::{Device, DeviceOptions};
+pub use dispatch::{Dispatch, KernelArg};
 pub use dtype::{DType, Element};
+pub use encoder::CommandEncoder;
 pub use error::{Error, Result};
+pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
+pub use graph::{CapturedNode, ComputeGraph};
 pub use hal::file::MappedFile;
-pub use kernel::{Access, Binding, CpuTwin, Kernel, OpKind};
+pub use hal::info::{BackendKind, DeviceInfo};
+pub use hal::kernel::{CpuTwin, Kernel, OpKind};
+pub use hal::signature::{Access, Binding};
+pub use hazard::{Hazard, MemRange, MemRanges};
+pub use pool::{BufferPool, PoolStats};
+pub use profile::Counters;
+pub use registry::KernelRegistry;
+pub use submission::Submission;
 
 /// What CPU kernels are written against.
 pub mod cpu {

@@ -1,3 +1,114 @@
-//! The hardware layer.
+//! The hardware layer: what a backend implements. No logic of its own.
+//!
+//! Everything above this floor speaks to a backend through these traits alone. They follow what the three
+//! families of backend have in common: memory that may or may not be visible to the host, pipelines made from
+//! kernels, command buffers that hold dispatches and full barriers, and completions of submitted command buffers.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::{DType, Result};
+
 pub mod cpu;
 pub mod file;
+pub mod info;
+pub mod kernel;
+pub mod signature;
+
+use file::MappedFile;
+use info::DeviceInfo;
+use kernel::Kernel;
+use signature::Access;
+
+/// A device that can hold memory and run command buffers.
+pub(crate) trait Backend: Send + Sync + Debug {
+    /// What the device is and can do.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Zeroed memory of at least `bytes` bytes, aligned for every element type.
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>>;
+
+    /// Memory that is a part of a file, read-only, copied only if the device cannot read it in place.
+    fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>>;
+
+    /// Makes a kernel ready to run.
+    fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>>;
+
+    /// An empty command buffer.
+    fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
+}
+
+/// A block of memory of one device.
+pub(crate) trait Memory: Send + Sync + Debug {
+    /// Bytes.
+    fn len(&self) -> usize;
+
+    /// Whether neither host nor device may write it.
+    fn read_only(&self) -> bool;
+
+    /// Address of the first byte if the host can reach the memory directly. Valid as long as the object lives.
+    fn host_ptr(&self) -> Option<NonNull<u8>>;
+
+    /// Copies bytes to the host. The caller has made sure that nobody writes them meanwhile.
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<()>;
+
+    /// Copies bytes from the host. The caller has made sure that nobody uses them meanwhile, and that the memory
+    /// is not read-only.
+    fn write(&self, offset: usize, from: &[u8]) -> Result<()>;
+
+    /// Sets all bytes to zero, under the conditions of [`write`](Self::write).
+    fn clear(&self) -> Result<()>;
+}
+
+/// A buffer argument of a dispatch, checked and resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct ResolvedArg {
+    /// The memory it lies in, kept alive by whoever keeps this.
+    pub memory: Arc<dyn Memory>,
+    /// First byte of the view in its memory.
+    pub offset: usize,
+    /// Elements in the view.
+    pub len: usize,
+    /// Their type; `offset` lies on its boundary wherever the device needs that.
+    pub dtype: DType,
+    /// What the kernel's signature says.
+    pub access: Access,
+}
+
+/// A kernel made ready to run on one device.
+pub(crate) trait Pipeline: Send + Sync + Debug {
+    /// For the backend to recognize its own.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Dispatches and barriers in the order in which they were encoded.
+pub(crate) trait CommandBuffer: Send {
+    /// Adds a dispatch. It may run beside every other one since the last barrier.
+    ///
+    /// The caller has checked the arguments against the kernel's signature, and that nothing a concurrent
+    /// dispatch writes is touched by this one.
+    fn dispatch(
+        &mut self,
+        pipeline: &dyn Pipeline,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()>;
+
+    /// Everything before becomes complete and visible to everything after.
+    fn barrier(&mut self);
+
+    /// Hands the work to the device. Command buffers of a device run in the order of submission.
+    fn submit(self: Box<Self>) -> Result<Arc<dyn Completion>>;
+}
+
+/// The fate of a submitted command buffer.
+pub(crate) trait Completion: Send + Sync + Debug {
+    /// Whether it has ended, well or not.
+    fn is_done(&self) -> bool;
+
+    /// Waits for the end. Gives the same answer every time.
+    fn wait(&self) -> Result<()>;
+}

@@ -1,2 +1,103 @@
-//! The CPU backend.
+//! The CPU backend: a queue, a pool of workers, and memory.
+//!
+//! See the README beside this file for how it works.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::hal::file::MappedFile;
+use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::kernel::Kernel;
+use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
+use crate::{Error, Result};
+
+mod command;
+mod job;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod memory;
+mod queue;
+mod sync;
+mod system;
 pub mod tile;
+
+use command::{CpuCommandBuffer, CpuPipeline, Program};
+use queue::Queue;
+
+/// The CPU as a device.
+pub(crate) struct CpuBackend {
+    info: DeviceInfo,
+    queue: Arc<Queue<Program>>,
+    workers: Vec<JoinHandle<()>>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for CpuBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cpu backend with {} workers", self.threads)
+    }
+}
+
+impl CpuBackend {
+    /// Starts `threads` workers; by default as many as the process may use cores.
+    pub fn open(threads: Option<usize>) -> Result<Self> {
+        let info = describe(threads);
+        let threads = info.threads;
+        let queue = Arc::new(Queue::new());
+        let mut backend = CpuBackend { info, queue, workers: Vec::with_capacity(threads), threads };
+        for index in 0..threads {
+            let queue = backend.queue.clone();
+            let worker = std::thread::Builder::new()
+                .name(format!("dacapo-{index}"))
+                .spawn(move || queue.run_worker())
+                .map_err(|e| Error::DeviceLost(format!("cannot start worker {index}: {e}")))?;
+            backend.workers.push(worker);
+        }
+        Ok(backend)
+    }
+}
+
+/// The CPU's description, with the number of workers that `threads` leads to.
+pub(crate) fn describe(threads: Option<usize>) -> DeviceInfo {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    DeviceInfo {
+        backend: BackendKind::Cpu,
+        index: 0,
+        name: system::processor_name(),
+        threads: threads.unwrap_or(cores).max(1),
+        memory_bytes: system::memory_bytes(),
+        features: system::features(),
+    }
+}
+
+impl Drop for CpuBackend {
+    fn drop(&mut self) {
+        self.queue.close();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of kernels; there is nothing to learn from how it ended.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+        Ok(Arc::new(memory::HostMemory::new(bytes, &self.info.name)?))
+    }
+
+    fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
+        Ok(Arc::new(memory::FileMemory::new(file.clone(), offset, len)?))
+    }
+
+    fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
+        Ok(Arc::new(CpuPipeline { kernel }))
+    }
+
+    fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {
+        Ok(Box::new(CpuCommandBuffer::new(self.queue.clone(), self.threads, label)))
+    }
+}

@@ -9,7 +9,8 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use crate::{Access, DType, Element, Kernel};
+use crate::hal::signature::Access;
+use crate::{DType, Element};
 
 /// Most bindings a kernel can have.
 pub const MAX_BINDINGS: usize = 16;
@@ -142,7 +143,7 @@ unsafe impl Sync for BoundArg {}
 
 /// One tile of a dispatch: what a kernel's code works on.
 pub struct Tile<'a> {
-    kernel: &'static Kernel,
+    kernel: &'static str,
     args: &'a [BoundArg],
     params: &'a [u8],
     tile: [usize; 2],
@@ -154,7 +155,7 @@ pub struct Tile<'a> {
 
 impl std::fmt::Debug for Tile<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "tile {:?} of {:?} of {}", self.tile, self.tiles, self.kernel.name)
+        write!(f, "tile {:?} of {:?} of {}", self.tile, self.tiles, self.kernel)
     }
 }
 
@@ -167,7 +168,7 @@ impl<'a> Tile<'a> {
     /// other position must use the same `args`, and for `'a` nothing else may write what `args` reads, nor touch
     /// what it writes.
     pub(crate) unsafe fn new(
-        kernel: &'static Kernel,
+        kernel: &'static str,
         args: &'a [BoundArg],
         params: &'a [u8],
         tile: [usize; 2],
@@ -212,7 +213,7 @@ impl<'a> Tile<'a> {
     /// Panics, which fails the submission, if the signature does not say `Read` or the element type differs.
     pub fn read<T: Element>(&self, binding: usize) -> &'a [T] {
         let arg = self.arg::<T>(binding);
-        assert!(arg.access == Access::Read, "binding {binding} of {} is not read-only", self.kernel.name);
+        assert!(arg.access == Access::Read, "binding {binding} of {} is not read-only", self.kernel);
         // SAFETY: `new`'s contract: valid, initialized, aligned for the element type just checked, and not
         // written by anybody for 'a.
         unsafe { std::slice::from_raw_parts(arg.ptr.cast::<T>(), arg.len) }
@@ -221,7 +222,7 @@ impl<'a> Tile<'a> {
     /// All bytes of a binding that the kernel reads, whatever its element type.
     pub fn read_bytes(&self, binding: usize) -> &'a [u8] {
         let arg = &self.args[binding];
-        assert!(arg.access == Access::Read, "binding {binding} of {} is not read-only", self.kernel.name);
+        assert!(arg.access == Access::Read, "binding {binding} of {} is not read-only", self.kernel);
         // SAFETY: as in `read`; every element type is plain bytes.
         unsafe { std::slice::from_raw_parts(arg.ptr, arg.len * arg.dtype.size()) }
     }
@@ -232,9 +233,9 @@ impl<'a> Tile<'a> {
     /// was already taken.
     pub fn write<T: Element>(&self, binding: usize) -> TileMut<'a, T> {
         let arg = self.arg::<T>(binding);
-        assert!(arg.access.writes(), "binding {binding} of {} is read-only", self.kernel.name);
+        assert!(arg.access.writes(), "binding {binding} of {} is read-only", self.kernel);
         let bit = 1 << binding;
-        assert!(self.taken.get() & bit == 0, "binding {binding} of {} taken twice", self.kernel.name);
+        assert!(self.taken.get() & bit == 0, "binding {binding} of {} taken twice", self.kernel);
         self.taken.set(self.taken.get() | bit);
         TileMut::new(arg, self.tile)
     }
@@ -250,7 +251,7 @@ impl<'a> Tile<'a> {
         assert!(
             arg.dtype == T::DTYPE,
             "binding {binding} of {} holds {}, not {}",
-            self.kernel.name,
+            self.kernel,
             arg.dtype,
             T::DTYPE
         );

@@ -1,0 +1,123 @@
+//! Scales of a panel, expanded to f32 for the inner loops, and sums of activations.
+
+#![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
+
+use super::vector::Vector;
+use super::vector::scalar::Scalar;
+use crate::quant::Float;
+use crate::quant::panel::{ROWS, Scales};
+use crate::simd::Level;
+
+#[inline(always)]
+unsafe fn load<V: Vector>(float: Float, from: *const u8) -> V::Float {
+    match float {
+        Float::F32 => V::load(from.cast()),
+        Float::F16 => V::load_f16(from),
+        Float::BF16 => V::load_bf16(from),
+    }
+}
+
+/// Expands one unit for the rows from `lane` on: for each of its steps 16 scales and 16 biases.
+#[inline(always)]
+unsafe fn expand_unit<V: Vector>(scales: Scales, unit: *const u8, lane: usize, out: *mut f32) {
+    let put = |step: usize, s: V::Float, b: V::Float| {
+        V::store(out.add(step * 2 * ROWS + lane), s);
+        V::store(out.add((step * 2 + 1) * ROWS + lane), b);
+    };
+    let half = |row: usize| V::load_f16(unit.add(2 * (row * ROWS + lane)));
+    let small = |row: usize| V::load_u8(unit.add(row * ROWS + lane));
+    let steps = scales.unit() / scales.step();
+    match scales {
+        Scales::Affine { float, .. } => {
+            let s = load::<V>(float, unit.add(lane * float.size()));
+            let b = load::<V>(float, unit.add((ROWS + lane) * float.size()));
+            (0..steps).for_each(|step| put(step, s, b));
+        }
+        Scales::Symmetric { zero } => put(0, half(0), V::mul(V::splat(-(zero as f32)), half(0))),
+        Scales::MinPer32 => {
+            let (d, dmin) = (half(0), V::mul(V::splat(-1.0), half(1)));
+            for step in 0..steps {
+                let (s, m) = (V::to_float(small(4 + step)), V::to_float(small(4 + steps + step)));
+                put(step, V::mul(d, s), V::mul(dmin, m));
+            }
+        }
+        Scales::MinPer16 => {
+            let (d, dmin) = (half(0), V::mul(V::splat(-1.0), half(1)));
+            for step in 0..steps {
+                let both = small(4 + step);
+                let (s, m) = (V::to_float(V::and(both, 15)), V::to_float(V::shift_right(both, 4)));
+                put(step, V::mul(d, s), V::mul(dmin, m));
+            }
+        }
+        Scales::SignedPer16 { zero } => {
+            for step in 0..steps {
+                let small = V::to_float(V::load_i8(unit.add((2 + step) * ROWS + lane)));
+                let s = V::mul(half(0), small);
+                put(step, s, V::mul(V::splat(-(zero as f32)), s));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn expand_units<V: Vector>(scales: Scales, bytes: &[u8], out: &mut [f32]) {
+    let per_unit = scales.unit() / scales.step() * 2 * ROWS;
+    for (unit, out) in bytes.chunks_exact(scales.unit_bytes()).zip(out.chunks_exact_mut(per_unit)) {
+        for lane in (0..ROWS).step_by(V::LANES) {
+            expand_unit::<V>(scales, unit.as_ptr(), lane, out.as_mut_ptr());
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2(scales: Scales, bytes: &[u8], out: &mut [f32]) {
+    // SAFETY: the slices cover whole units; this function requires the instructions.
+    unsafe { expand_units::<super::vector::avx2::Avx2>(scales, bytes, out) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn avx512(scales: Scales, bytes: &[u8], out: &mut [f32]) {
+    // SAFETY: the slices cover whole units; this function requires the instructions.
+    unsafe { expand_units::<super::vector::avx512::Avx512>(scales, bytes, out) }
+}
+
+/// Expands whole units of a panel's scale bytes: for each step 16 scales, then 16 biases. What does not fit into
+/// `out` is left out. Panics if the processor lacks the level.
+pub fn expand(level: Level, scales: Scales, bytes: &[u8], out: &mut [f32]) {
+    assert!(level.is_available(), "{} is not available here", level.name());
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level is available.
+        Level::Avx512 => unsafe { avx512(scales, bytes, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level is available.
+        Level::Avx2 => unsafe { avx2(scales, bytes, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the slices cover whole units; every AArch64 processor has Advanced SIMD.
+        Level::Neon => unsafe { expand_units::<super::vector::neon::Neon>(scales, bytes, out) },
+        // SAFETY: the slices cover whole units; plain Rust needs no special instructions.
+        _ => unsafe { expand_units::<Scalar>(scales, bytes, out) },
+    }
+}
+
+/// The sum of 16 values, by halving: eight pairs at distance 8, then four at 4, and so on.
+#[inline(always)]
+pub fn sum16(x: &[f32]) -> f32 {
+    let x = &x[..16];
+    let mut part: [f32; 8] = std::array::from_fn(|i| x[i] + x[i + 8]);
+    for width in [4, 2, 1] {
+        for i in 0..width {
+            part[i] += part[i + width];
+        }
+    }
+    part[0]
+}
+
+/// Sums of each `step` (16 or 32) consecutive activations.
+pub fn sums(x: &[f32], step: usize, out: &mut [f32]) {
+    for (x, out) in x.chunks_exact(step).zip(out) {
+        *out = if step == 16 { sum16(x) } else { sum16(x) + sum16(&x[16..]) };
+    }
+}

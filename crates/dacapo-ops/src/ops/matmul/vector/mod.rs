@@ -1,0 +1,76 @@
+//! Vectors of a few rows side by side: what the inner loops of the products are written in.
+//!
+//! One implementation for each [`Level`](crate::simd::Level). The loops are generic and always inlined into a
+//! function that enables the level's instructions; integers are exact and every float operation is one rounding in
+//! the same order everywhere, so that all levels give the same bits.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+pub mod scalar;
+
+/// `LANES` rows side by side.
+///
+/// # Safety
+/// For every function: the processor has the level's instructions, and pointers are valid for the values read or
+/// written, `LANES` of them unless said otherwise. No alignment is assumed.
+pub trait Vector: Copy {
+    /// Rows: 4, 8 or 16.
+    const LANES: usize;
+    /// Most tokens that one pass over the codes should serve, as registers allow: 1, 2, 4 or 8.
+    const TOKENS: usize;
+    /// One f32 for each row.
+    type Float: Copy;
+    /// One 32-bit word for each row.
+    type Word: Copy;
+    /// A sum of integer products for each row, in whatever form adds up fastest.
+    type Sum: Copy;
+
+    /// The same value in all rows.
+    unsafe fn splat(value: f32) -> Self::Float;
+    /// Loads f32 values.
+    unsafe fn load(from: *const f32) -> Self::Float;
+    /// Loads f16 values.
+    unsafe fn load_f16(from: *const u8) -> Self::Float;
+    /// Loads bf16 values.
+    unsafe fn load_bf16(from: *const u8) -> Self::Float;
+    /// Loads bytes as unsigned integers.
+    unsafe fn load_u8(from: *const u8) -> Self::Word;
+    /// Loads bytes as signed integers.
+    unsafe fn load_i8(from: *const u8) -> Self::Word;
+    /// Stores f32 values.
+    unsafe fn store(to: *mut f32, value: Self::Float);
+    /// `a + b`.
+    unsafe fn add(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a * b`.
+    unsafe fn mul(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+
+    /// Loads words.
+    unsafe fn load_words(from: *const u8) -> Self::Word;
+    /// Logical shift right.
+    unsafe fn shift_right(a: Self::Word, by: u32) -> Self::Word;
+    /// Shift left.
+    unsafe fn shift_left(a: Self::Word, by: u32) -> Self::Word;
+    /// `a & mask` in every row.
+    unsafe fn and(a: Self::Word, mask: u32) -> Self::Word;
+    /// `a | b`.
+    unsafe fn or(a: Self::Word, b: Self::Word) -> Self::Word;
+    /// Signed integers to f32, to nearest even.
+    unsafe fn to_float(a: Self::Word) -> Self::Float;
+
+    /// No products.
+    unsafe fn sum_zero() -> Self::Sum;
+    /// Adds the four products of a row's four unsigned bytes, codes of `BITS` bits, with the four signed bytes of
+    /// `activations`, none of them -128. At most eight times between `sum_zero` and `sum_finish`.
+    unsafe fn sum_dot<const BITS: usize>(sum: Self::Sum, codes: Self::Word, activations: u32) -> Self::Sum;
+    /// The sums as integers.
+    unsafe fn sum_finish<const BITS: usize>(sum: Self::Sum) -> Self::Word;
+
+    /// Asks for the cache line at an address that need not be valid.
+    unsafe fn prefetch(at: *const u8);
+}

@@ -1,0 +1,165 @@
+//! Codes of the source formats, 32 at a time, for repacking.
+
+use super::Ggml;
+use super::ggml_k::{scale_min_k4, scale_q3_k};
+
+/// How to find codes in a row's bytes.
+pub(super) trait Codes {
+    /// Bytes that hold `LEN` codes.
+    const BYTES: usize;
+    /// Values in that many bytes: 32 or 256.
+    const LEN: usize;
+    /// Codes `32 j ..` of these bytes, in the numbering of the panels (unsigned).
+    fn codes(block: &[u8], j: usize) -> [u8; 32];
+}
+
+/// MLX affine codes.
+pub(super) struct Affine<const BITS: usize>;
+
+impl<const BITS: usize> Codes for Affine<BITS> {
+    const BYTES: usize = 4 * BITS;
+    const LEN: usize = 32;
+
+    #[inline(always)]
+    fn codes(block: &[u8], _: usize) -> [u8; 32] {
+        let block = &block[..4 * BITS];
+        let mut out = [0; 32];
+        for (out, bytes) in out.chunks_exact_mut(8).zip(block.chunks_exact(BITS)) {
+            let mut word = [0; 8];
+            word[..BITS].copy_from_slice(bytes);
+            let word = u64::from_le_bytes(word);
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = (word >> (i * BITS)) as u8 & ((1u16 << BITS) - 1) as u8;
+            }
+        }
+        out
+    }
+}
+
+/// Low four bits of the formats with blocks of 32.
+#[inline(always)]
+fn nibbles(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(&bytes[..16]) {
+        *low = byte & 15;
+        *high = byte >> 4;
+    }
+    out
+}
+
+/// Adds the fifth bits of the formats with blocks of 32.
+#[inline(always)]
+fn add_fifth_bits(mut codes: [u8; 32], bytes: &[u8]) -> [u8; 32] {
+    let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= (((high >> i) & 1) << 4) as u8;
+    }
+    codes
+}
+
+macro_rules! simple {
+    ($name:ident, $bytes:literal, $block:ident => $codes:expr) => {
+        pub(super) struct $name;
+        impl Codes for $name {
+            const BYTES: usize = $bytes;
+            const LEN: usize = 32;
+            #[inline(always)]
+            fn codes($block: &[u8], _: usize) -> [u8; 32] {
+                $codes
+            }
+        }
+    };
+}
+simple!(Q4_0, 18, block => nibbles(&block[2..18]));
+simple!(Q4_1, 20, block => nibbles(&block[4..20]));
+simple!(Q5_0, 22, block => add_fifth_bits(nibbles(&block[6..22]), &block[2..6]));
+simple!(Q5_1, 24, block => add_fifth_bits(nibbles(&block[8..24]), &block[4..8]));
+simple!(Q8_0, 34, block => std::array::from_fn(|i| block[2 + i] ^ 0x80));
+
+/// Thirty-two consecutive bytes, shifted right and masked.
+#[inline(always)]
+fn bits_of(bytes: &[u8], shift: usize, mask: u8) -> [u8; 32] {
+    let bytes = &bytes[..32];
+    std::array::from_fn(|i| (bytes[i] >> shift) & mask)
+}
+
+/// `low | high << shift`.
+#[inline(always)]
+fn join(low: [u8; 32], high: [u8; 32], shift: usize) -> [u8; 32] {
+    std::array::from_fn(|i| low[i] | (high[i] << shift))
+}
+
+macro_rules! super_block {
+    ($name:ident, $bytes:literal, ($block:ident, $j:ident) => $codes:expr) => {
+        #[allow(non_camel_case_types)]
+        pub(super) struct $name;
+        impl Codes for $name {
+            const BYTES: usize = $bytes;
+            const LEN: usize = 256;
+            #[inline(always)]
+            fn codes($block: &[u8], $j: usize) -> [u8; 32] {
+                $codes
+            }
+        }
+    };
+}
+super_block!(Q2_K, 84, (block, j) => bits_of(&block[16 + 32 * (j / 4)..], 2 * (j % 4), 3));
+super_block!(Q3_K, 110, (block, j) => {
+    join(bits_of(&block[32 + 32 * (j / 4)..], 2 * (j % 4), 3), bits_of(block, j, 1), 2)
+});
+super_block!(Q4_K, 144, (block, j) => bits_of(&block[16 + 32 * (j / 2)..], 4 * (j % 2), 15));
+super_block!(Q5_K, 176, (block, j) => {
+    join(bits_of(&block[48 + 32 * (j / 2)..], 4 * (j % 2), 15), bits_of(&block[16..], j, 1), 4)
+});
+super_block!(Q6_K, 210, (block, j) => {
+    let low = bits_of(&block[64 * (j / 4) + 32 * (j % 2)..], 4 * (j / 2 % 2), 15);
+    join(low, bits_of(&block[128 + 32 * (j / 4)..], 2 * (j % 4), 3), 4)
+});
+
+/// Small integer scale and minimum (0 where there is none) of step `i` of a K-format super-block.
+pub(super) fn small_scales(format: Ggml, block: &[u8], i: usize) -> (u8, u8) {
+    match format {
+        Ggml::Q2_K => (block[i], 0),
+        Ggml::Q3_K => (scale_q3_k(&block[96..108], i) as u8, 0),
+        Ggml::Q6_K => (block[192 + i], 0),
+        _ => scale_min_k4(&block[4..16], i),
+    }
+}
+
+/// Byte offsets of a GGML block's f16 fields: the scale, and the minimum where there is one.
+pub(super) const fn float_fields(format: Ggml) -> (usize, Option<usize>) {
+    match format {
+        Ggml::Q4_0 | Ggml::Q5_0 | Ggml::Q8_0 => (0, None),
+        Ggml::Q4_1 | Ggml::Q5_1 | Ggml::Q4_K | Ggml::Q5_K => (0, Some(2)),
+        Ggml::Q2_K => (80, Some(82)),
+        Ggml::Q3_K => (108, None),
+        Ggml::Q6_K => (208, None),
+    }
+}
+
+/// Runs `$run::<C>($args)` with the code reader `C` of a quantized format; nothing for a dense or invalid one.
+macro_rules! with_codes {
+    ($format:expr, $run:ident($($args:expr),*)) => {
+        match $format {
+            Format::Affine { bits: 2, .. } => $run::<unpack::Affine<2>>($($args),*),
+            Format::Affine { bits: 3, .. } => $run::<unpack::Affine<3>>($($args),*),
+            Format::Affine { bits: 4, .. } => $run::<unpack::Affine<4>>($($args),*),
+            Format::Affine { bits: 5, .. } => $run::<unpack::Affine<5>>($($args),*),
+            Format::Affine { bits: 6, .. } => $run::<unpack::Affine<6>>($($args),*),
+            Format::Affine { bits: 8, .. } => $run::<unpack::Affine<8>>($($args),*),
+            Format::Affine { .. } | Format::Dense(_) => {}
+            Format::Ggml(Ggml::Q4_0) => $run::<unpack::Q4_0>($($args),*),
+            Format::Ggml(Ggml::Q4_1) => $run::<unpack::Q4_1>($($args),*),
+            Format::Ggml(Ggml::Q5_0) => $run::<unpack::Q5_0>($($args),*),
+            Format::Ggml(Ggml::Q5_1) => $run::<unpack::Q5_1>($($args),*),
+            Format::Ggml(Ggml::Q8_0) => $run::<unpack::Q8_0>($($args),*),
+            Format::Ggml(Ggml::Q2_K) => $run::<unpack::Q2_K>($($args),*),
+            Format::Ggml(Ggml::Q3_K) => $run::<unpack::Q3_K>($($args),*),
+            Format::Ggml(Ggml::Q4_K) => $run::<unpack::Q4_K>($($args),*),
+            Format::Ggml(Ggml::Q5_K) => $run::<unpack::Q5_K>($($args),*),
+            Format::Ggml(Ggml::Q6_K) => $run::<unpack::Q6_K>($($args),*),
+        }
+    };
+}
+pub(super) use with_codes;

@@ -1,0 +1,197 @@
+//! Devices.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::buffer::{Allocation, Buffer, Gate, Reclaim, lock};
+use crate::hal::cpu::CpuBackend;
+use crate::hal::file::MappedFile;
+use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::{Backend, Memory};
+use crate::profile::{Counters, SharedCounters};
+use crate::registry::KernelRegistry;
+use crate::submission::{Fate, Submission};
+use crate::{DType, Element, Result};
+
+/// Which device to open, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceOptions {
+    /// Family of the device. Default: the CPU.
+    pub backend: BackendKind,
+    /// Worker threads of a CPU device. Default: as many as the process may use cores.
+    pub threads: Option<usize>,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        DeviceOptions { backend: BackendKind::Cpu, threads: None }
+    }
+}
+
+/// An open device: memory, kernels and a queue. A handle; clones are the same device.
+///
+/// Command buffers run in the order in which they are committed. Several threads may use a device at once.
+#[derive(Debug, Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: u64,
+    backend: Box<dyn Backend>,
+    registry: KernelRegistry,
+    counters: Arc<SharedCounters>,
+    gate: Gate,
+    in_flight: Mutex<Vec<Arc<Fate>>>,
+}
+
+impl Device {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// If there is no such device, or it cannot be started.
+    pub fn open(options: DeviceOptions) -> Result<Device> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let backend: Box<dyn Backend> = match options.backend {
+            BackendKind::Cpu => Box::new(CpuBackend::open(options.threads)?),
+        };
+        Ok(Device {
+            inner: Arc::new(Inner {
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                backend,
+                registry: KernelRegistry::default(),
+                counters: Arc::default(),
+                gate: Gate::default(),
+                in_flight: Mutex::default(),
+            }),
+        })
+    }
+
+    /// All devices that [`open`](Self::open) could open on this machine.
+    pub fn enumerate() -> Vec<DeviceInfo> {
+        vec![crate::hal::cpu::describe(None)]
+    }
+
+    /// What the device is and can do.
+    pub fn info(&self) -> &DeviceInfo {
+        self.inner.backend.info()
+    }
+
+    /// Worker threads.
+    pub fn threads(&self) -> usize {
+        self.info().threads
+    }
+
+    /// A buffer of zeros.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let len = crate::buffer::element_count(shape)?;
+        let memory = self.inner.backend.allocate(len * dtype.size())?;
+        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+    }
+
+    /// A buffer with these elements.
+    ///
+    /// # Errors
+    /// If the memory cannot be had, or the shape has another number of elements.
+    pub fn upload<T: Element>(&self, elements: &[T], shape: &[usize]) -> Result<Buffer> {
+        let buffer = self.alloc(T::DTYPE, shape)?;
+        buffer.copy_from(elements)?;
+        Ok(buffer)
+    }
+
+    /// A buffer that is a part of a file, from byte `offset` on: read-only and not copied where the device can
+    /// read the file in place. The offset need not be aligned, but kernels and guards refuse what is misaligned
+    /// for its type; bytes ([`DType::U8`]) always work.
+    ///
+    /// # Errors
+    /// If the part reaches past the end of the file.
+    pub fn map(
+        &self,
+        file: &Arc<MappedFile>,
+        offset: usize,
+        dtype: DType,
+        shape: &[usize],
+    ) -> Result<Buffer> {
+        let len = crate::buffer::element_count(shape)?;
+        let memory = self.inner.backend.map_file(file, offset, len * dtype.size())?;
+        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+    }
+
+    /// The kernels compiled so far.
+    pub fn registry(&self) -> &KernelRegistry {
+        &self.inner.registry
+    }
+
+    /// What all encoders of this device have done since it was opened.
+    pub fn counters(&self) -> Counters {
+        self.inner.counters.snapshot()
+    }
+
+    /// Waits until everything committed so far has ended.
+    ///
+    /// # Errors
+    /// The first failure among submissions that nobody can ask any more.
+    pub fn wait_idle(&self) -> Result<()> {
+        let pending = lock(&self.inner.in_flight).clone();
+        pending.iter().for_each(|fate| fate.settle());
+        self.report_lost()
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.inner.backend
+    }
+
+    pub(crate) fn shared_counters(&self) -> &Arc<SharedCounters> {
+        &self.inner.counters
+    }
+
+    pub(crate) fn allocation(&self, memory: Arc<dyn Memory>, reclaim: Option<Reclaim>) -> Arc<Allocation> {
+        Allocation::new(self.inner.id, memory, self.inner.gate.clone(), reclaim)
+    }
+
+    /// Fails if a submission failed whose handles were all dropped before anybody asked.
+    pub(crate) fn report_lost(&self) -> Result<()> {
+        let mut in_flight = lock(&self.inner.in_flight);
+        let mut lost = Ok(());
+        // A finished submission stays listed while somebody may still ask for its failure, or drop it unasked.
+        in_flight.retain(|fate| {
+            if !fate.is_done() {
+                return true;
+            }
+            if lost.is_ok() {
+                lost = fate.lost_failure();
+            }
+            fate.may_be_lost()
+        });
+        lost
+    }
+
+    /// Submits a command buffer that uses these allocations, writing those marked so.
+    pub(crate) fn submit(
+        &self,
+        commands: Box<dyn crate::hal::CommandBuffer>,
+        uses: &[(Arc<Allocation>, bool)],
+    ) -> Result<Submission> {
+        self.report_lost()?;
+        // Registration and submission are one step: a guard taken meanwhile waits for this submission.
+        let _gate = lock(&self.inner.gate);
+        for (allocation, writes) in uses {
+            allocation.check_submit(*writes)?;
+        }
+        let completion = commands.submit()?;
+        let submission = Submission::new(completion, self.inner.counters.clone());
+        for (allocation, writes) in uses {
+            allocation.used_by(&submission, *writes);
+        }
+        lock(&self.inner.in_flight).push(submission.fate().clone());
+        Ok(submission)
+    }
+}

@@ -1,0 +1,160 @@
+//! Dispatches: a kernel, its arguments, its grid. The one description that everything else passes around.
+
+use smallvec::SmallVec;
+
+use crate::buffer::Buffer;
+use crate::hal::ResolvedArg;
+use crate::hal::kernel::Kernel;
+use crate::hazard::MemRange;
+use crate::{Error, Result};
+
+/// An argument of a dispatch.
+#[derive(Debug, Clone)]
+pub enum KernelArg {
+    /// A view, bound as it is.
+    Buffer(Buffer),
+    /// A view without its first bytes. Fails at encoding if the offset is no whole number of elements or reaches
+    /// past the end.
+    BufferWithOffset(Buffer, usize),
+    /// Inline bytes: a parameter struct.
+    Bytes(SmallVec<[u8; 64]>),
+}
+
+/// A kernel with its arguments and grid.
+///
+/// Buffers are bound in the order of the kernel's signature. What the kernel does with each comes from that
+/// signature alone.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    kernel: &'static Kernel,
+    args: SmallVec<[KernelArg; 8]>,
+    grid: [u32; 3],
+}
+
+impl Dispatch {
+    /// A dispatch of this kernel, no arguments yet, with a grid of one.
+    pub fn new(kernel: &'static Kernel) -> Self {
+        Dispatch { kernel, args: SmallVec::new(), grid: [1, 1, 1] }
+    }
+
+    /// Binds the next buffer of the signature.
+    #[must_use]
+    pub fn buffer(self, buffer: &Buffer) -> Self {
+        self.arg(KernelArg::Buffer(buffer.clone()))
+    }
+
+    /// Adds the kernel's parameter struct as inline bytes.
+    #[must_use]
+    pub fn bytes<P: bytemuck::NoUninit>(self, params: &P) -> Self {
+        self.arg(KernelArg::Bytes(SmallVec::from_slice(bytemuck::bytes_of(params))))
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: KernelArg) -> Self {
+        self.args.push(arg);
+        self
+    }
+
+    /// Sets the grid: threads in x, y and z. The CPU backend divides work by the kernel's plan instead, which may
+    /// look at the grid.
+    #[must_use]
+    pub fn grid(mut self, grid: [u32; 3]) -> Self {
+        self.grid = grid;
+        self
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The grid: threads in x, y and z.
+    pub fn threads(&self) -> [u32; 3] {
+        self.grid
+    }
+
+    /// The arguments in order.
+    pub fn args(&self) -> &[KernelArg] {
+        &self.args
+    }
+
+    /// The bytes that the dispatch touches, as its kernel's signature has it.
+    ///
+    /// # Errors
+    /// If the arguments do not fit the signature, overlap although one is written, or would write read-only
+    /// memory.
+    pub fn ranges(&self) -> Result<SmallVec<[MemRange; 8]>> {
+        Ok(self.bind()?.ranges)
+    }
+
+    /// Checks the arguments against the signature and resolves them.
+    pub(crate) fn bind(&self) -> Result<Bound> {
+        let kernel = self.kernel;
+        let mut bound = Bound::default();
+        for arg in &self.args {
+            let buffer = match arg {
+                KernelArg::Bytes(bytes) => {
+                    if !bound.params.is_empty() {
+                        return Err(Error::argument(kernel.name, "bytes", "one parameter struct", "two"));
+                    }
+                    bound.params.clone_from(bytes);
+                    continue;
+                }
+                KernelArg::Buffer(buffer) => buffer.clone(),
+                KernelArg::BufferWithOffset(buffer, offset) => without_start(kernel, buffer, *offset)?,
+            };
+            let Some(binding) = kernel.bindings.get(bound.views.len()) else {
+                let expected = format!("{} buffers", kernel.bindings.len());
+                return Err(Error::argument(kernel.name, "arguments", expected, "more"));
+            };
+            if binding.access.writes() && buffer.is_read_only() {
+                return Err(Error::ReadOnly {
+                    what: format!("argument {} of {}", binding.name, kernel.name),
+                });
+            }
+            bound.ranges.push(buffer.range(binding.access));
+            bound.resolved.push(buffer.resolve(binding.access));
+            bound.views.push(buffer);
+        }
+        if bound.views.len() < kernel.bindings.len() {
+            let expected = format!("{} buffers", kernel.bindings.len());
+            return Err(Error::argument(kernel.name, "arguments", expected, bound.views.len()));
+        }
+        bound.check_aliases(kernel)?;
+        Ok(bound)
+    }
+}
+
+/// Skips `offset` bytes of a view.
+fn without_start(kernel: &'static Kernel, buffer: &Buffer, offset: usize) -> Result<Buffer> {
+    let size = buffer.dtype().size();
+    if !offset.is_multiple_of(size) || offset > buffer.byte_len() {
+        let expected = format!("a multiple of {size} up to {}", buffer.byte_len());
+        return Err(Error::argument(kernel.name, "byte offset", expected, offset));
+    }
+    let start = offset / size;
+    buffer.slice_view(start, &[buffer.len() - start])
+}
+
+/// A dispatch's arguments, checked.
+#[derive(Default)]
+pub(crate) struct Bound {
+    pub views: SmallVec<[Buffer; 8]>,
+    pub ranges: SmallVec<[MemRange; 8]>,
+    pub resolved: SmallVec<[ResolvedArg; 8]>,
+    pub params: SmallVec<[u8; 64]>,
+}
+
+impl Bound {
+    fn check_aliases(&self, kernel: &'static Kernel) -> Result<()> {
+        for (j, later) in self.ranges.iter().enumerate().filter(|(_, r)| r.access.writes()) {
+            let clash = |(i, other): &(usize, &MemRange)| *i != j && other.overlaps(later);
+            if let Some((i, _)) = self.ranges.iter().enumerate().find(clash) {
+                let (first, second) = (kernel.bindings[i.min(j)].name, kernel.bindings[i.max(j)].name);
+                return Err(Error::Aliased { kernel: kernel.name, first, second });
+            }
+        }
+        Ok(())
+    }
+}

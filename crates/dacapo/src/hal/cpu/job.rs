@@ -1,0 +1,99 @@
+//! The meeting point of the workers on one command buffer.
+//!
+//! A job is a row of groups, a group a number of tiles. Workers claim tiles of the current group one by one, and
+//! nobody starts a group before every tile of the one before it is complete. There is no fixed set of
+//! participants: a worker that wakes late finds less to do, and holds nobody up.
+
+use super::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, relax};
+use crate::{Error, Result};
+
+/// Progress of one group. Claims and completions are counted on cache lines of their own.
+#[repr(align(128))]
+struct Claims(AtomicUsize);
+
+struct Group {
+    tiles: usize,
+    claimed: Claims,
+    completed: Claims,
+}
+
+/// Progress of one job through its groups.
+pub(super) struct Progress {
+    groups: Vec<Group>,
+    failed: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Progress {
+    /// A job with this many tiles in each group.
+    pub fn new(tiles: impl IntoIterator<Item = usize>) -> Self {
+        let group = |tiles| Group {
+            tiles,
+            claimed: Claims(AtomicUsize::new(0)),
+            completed: Claims(AtomicUsize::new(0)),
+        };
+        Progress {
+            groups: tiles.into_iter().map(group).collect(),
+            failed: AtomicBool::new(false),
+            error: Mutex::new(None),
+        }
+    }
+
+    /// Works on the job until it is complete: runs `tile(group, index)` for every tile this worker can claim.
+    ///
+    /// Returns whether this worker completed the job's last tile; exactly one worker does, unless the job is
+    /// empty.
+    pub fn work(&self, mut tile: impl FnMut(usize, usize) -> Result<()>) -> bool {
+        let mut finished = false;
+        for (index, group) in self.groups.iter().enumerate().filter(|(_, group)| group.tiles > 0) {
+            let mut done = 0;
+            loop {
+                // Relaxed: a claim only has to be unique. What the tile reads was made visible by the acquiring
+                // load at the end of the previous group.
+                let claimed = group.claimed.0.fetch_add(1, Ordering::Relaxed);
+                if claimed >= group.tiles {
+                    break;
+                }
+                if !self.failed.load(Ordering::Relaxed)
+                    && let Err(error) = tile(index, claimed)
+                {
+                    self.fail(error);
+                }
+                done += 1;
+            }
+            finished = false;
+            if done > 0 {
+                // Release: our tiles' writes; acquire: everybody's, for the next group.
+                let before = group.completed.0.fetch_add(done, Ordering::AcqRel);
+                finished = before + done == group.tiles;
+            }
+            let mut turn = 0;
+            while group.completed.0.load(Ordering::Acquire) < group.tiles {
+                relax(turn);
+                turn = turn.wrapping_add(1);
+            }
+        }
+        finished
+    }
+
+    /// Whether there is nothing to do at all.
+    pub fn is_empty(&self) -> bool {
+        self.groups.iter().all(|g| g.tiles == 0)
+    }
+
+    /// The error of the first tile that failed. Meaningful once the job is complete.
+    pub fn result(&self) -> Result<()> {
+        match self.error.lock().expect("no holder of this lock panics").clone() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        let mut first = self.error.lock().expect("no holder of this lock panics");
+        if first.is_none() {
+            *first = Some(error);
+        }
+        self.failed.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,41 @@
+//! Descriptions of devices.
+
+/// The family of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// The processor.
+    Cpu,
+}
+
+impl BackendKind {
+    /// Lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BackendKind::Cpu => "cpu",
+        }
+    }
+}
+
+impl std::fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a device is and can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Family.
+    pub backend: BackendKind,
+    /// Position among the devices of its family.
+    pub index: usize,
+    /// Name, as the device gives it.
+    pub name: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Memory in bytes, where known.
+    pub memory_bytes: Option<u64>,
+    /// Instruction sets or extensions that kernels may use.
+    pub features: Vec<&'static str>,
+}

@@ -1,0 +1,60 @@
+//! Counters of what encoders and devices have done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What was encoded, submitted and waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Dispatches encoded.
+    pub dispatches: u64,
+    /// Barriers placed, by the engine or on request.
+    pub barriers: u64,
+    /// Dispatches for which no barrier was needed, although another dispatch came before.
+    pub elided_barriers: u64,
+    /// Command buffers handed to the device.
+    pub submissions: u64,
+    /// Times that the host waited for a submission.
+    pub waits: u64,
+    /// Encoders dropped with work that was never committed.
+    pub discarded: u64,
+}
+
+/// [`Counters`] that threads share.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCounters {
+    dispatches: AtomicU64,
+    barriers: AtomicU64,
+    elided_barriers: AtomicU64,
+    submissions: AtomicU64,
+    waits: AtomicU64,
+    discarded: AtomicU64,
+}
+
+impl SharedCounters {
+    /// Adds everything in `counters`.
+    pub fn add(&self, counters: &Counters) {
+        // Relaxed: counts carry no order between them.
+        let add = |to: &AtomicU64, n: u64| {
+            to.fetch_add(n, Ordering::Relaxed);
+        };
+        add(&self.dispatches, counters.dispatches);
+        add(&self.barriers, counters.barriers);
+        add(&self.elided_barriers, counters.elided_barriers);
+        add(&self.submissions, counters.submissions);
+        add(&self.waits, counters.waits);
+        add(&self.discarded, counters.discarded);
+    }
+
+    /// The counts now.
+    pub fn snapshot(&self) -> Counters {
+        let get = |from: &AtomicU64| from.load(Ordering::Relaxed);
+        Counters {
+            dispatches: get(&self.dispatches),
+            barriers: get(&self.barriers),
+            elided_barriers: get(&self.elided_barriers),
+            submissions: get(&self.submissions),
+            waits: get(&self.waits),
+            discarded: get(&self.discarded),
+        }
+    }
+}

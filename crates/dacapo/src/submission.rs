@@ -1,0 +1,96 @@
+//! Submitted work and its fate.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::Result;
+use crate::hal::Completion;
+use crate::profile::{Counters, SharedCounters};
+
+/// Work that was handed to a device.
+///
+/// Clones are the same submission. If every handle is dropped and the work fails, the failure is reported by a
+/// later call on the device, so that it cannot get lost.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    fate: Arc<Fate>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.fate.dropped.store(true, Ordering::Release);
+    }
+}
+
+/// What the device, and the memory that the work uses, remember of a submission.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    completion: Arc<dyn Completion>,
+    counters: Arc<SharedCounters>,
+    /// Somebody has been told how it ended.
+    observed: AtomicBool,
+    /// No handle is left.
+    dropped: AtomicBool,
+}
+
+impl Submission {
+    pub(crate) fn new(completion: Arc<dyn Completion>, counters: Arc<SharedCounters>) -> Self {
+        let (observed, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
+        let fate = Arc::new(Fate { completion, counters, observed, dropped });
+        Submission { handle: Arc::new(Handle { fate }) }
+    }
+
+    pub(crate) fn fate(&self) -> &Arc<Fate> {
+        &self.handle.fate
+    }
+
+    /// Whether the work has ended, well or not.
+    pub fn is_done(&self) -> bool {
+        self.handle.fate.is_done()
+    }
+
+    /// Waits for the end. Waiting again gives the same answer again.
+    ///
+    /// # Errors
+    /// What made the work fail.
+    pub fn wait(&self) -> Result<()> {
+        self.handle.fate.counters.add(&Counters { waits: 1, ..Counters::default() });
+        self.handle.fate.outcome()
+    }
+}
+
+impl Fate {
+    pub fn is_done(&self) -> bool {
+        self.completion.is_done()
+    }
+
+    /// Waits for the end without asking how it went.
+    pub fn settle(&self) {
+        let _ = self.completion.wait();
+    }
+
+    /// Waits for the end and tells how it went.
+    pub fn outcome(&self) -> Result<()> {
+        let result = self.completion.wait();
+        self.observed.store(true, Ordering::Release);
+        result
+    }
+
+    /// The failure that nobody was told of and nobody can ask for any more.
+    pub fn lost_failure(&self) -> Result<()> {
+        if self.dropped.load(Ordering::Acquire) && !self.observed.load(Ordering::Acquire) {
+            self.outcome()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a finished submission's failure could still go unheard.
+    pub fn may_be_lost(&self) -> bool {
+        !self.observed.load(Ordering::Acquire) && self.completion.wait().is_err()
+    }
+}

@@ -363,7 +363,7 @@ fn place(
         if pair[0].offset + pair[0].len > pair[1].offset {
             return Err(fault(
                 format!("tensor {:?}", one_line(&pair[1].name)),
-                format!("data from byte {}", pair[0].offset + pair[0].len),
+                format!("data from byte {} of the file", pair[0].offset + pair[0].len),
                 format!("byte {}, which overlaps tensor {:?}", pair[1].offset, one_line(&pair[0].name)),
             ));
         }

@@ -111,8 +111,11 @@ impl Checkpoint {
             return Err(unsupported(weight, format!("mode {mode:?}, which is not supported yet")));
         }
         if scales.kind == TensorKind::U8 {
-            let mode = self.top_level_mode().unwrap_or("floating-point");
-            return Err(unsupported(weight, format!("mode {mode:?}, which is not supported yet")));
+            let found = match self.top_level_mode() {
+                None | Some("affine") => "8-bit scales, which are not supported yet".to_string(),
+                Some(mode) => format!("mode {mode:?}, which is not supported yet"),
+            };
+            return Err(unsupported(weight, found));
         }
         if weight.kind != TensorKind::U32 {
             return Err(wrong_type(weight, "U32, since the module has scales"));

@@ -150,6 +150,34 @@ pub enum Error {
         /// The reason, with the template's line where it is known.
         reason: String,
     },
+    /// A tensor whose content cannot be computed with, such as a scale that is not a number.
+    #[error("{}: tensor {tensor:?}: {reason}", path.display())]
+    BadWeight {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A token that the model does not have.
+    #[error("token {token}: expected an id below {vocabulary}")]
+    TokenOutOfRange {
+        /// The token.
+        token: u32,
+        /// Rows of the model's embedding.
+        vocabulary: usize,
+    },
+    /// A generation option that makes no sense.
+    #[error("{option}: expected {expected}, found {found}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What it takes.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
     /// A prompt with more tokens than the context holds.
     #[error("prompt of {tokens} tokens does not fit the context of {context} tokens")]
     PromptTooLong {

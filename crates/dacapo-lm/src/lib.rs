@@ -1,9 +1,23 @@
 //! Language models on Dacapo: checkpoints, tokenizers, architectures, sampling and generation.
 
 pub mod checkpoint;
+mod demo;
 mod error;
+mod generate;
+mod generator;
+mod model;
+mod perplexity;
+mod sampler;
+mod session;
+pub mod template;
 pub mod tokenizer;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, ModelConfig};
+pub use demo::demo;
 pub use error::{Error, Result};
+pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
+pub use model::{Footprint, LoadOptions, LoadProgress, Model};
+pub use perplexity::{Perplexity, perplexity};
+pub use session::Session;
+pub use template::ChatTemplate;
 pub use tokenizer::{DecodeStream, Tokenizer};

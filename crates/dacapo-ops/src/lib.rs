@@ -1,6 +1,8 @@
 //! The kernels of Dacapo, and the quantized tensor formats they read.
 
 pub mod catalogue;
+mod check;
+mod lanes;
 pub mod ops;
 pub mod quant;
 pub mod simd;
@@ -8,7 +10,21 @@ pub mod simd;
 pub mod testing;
 mod weight;
 
+pub use ops::activation::{Activation as ActivationFunction, activate, gated};
+pub use ops::argmax::argmax;
+pub use ops::attention::{AttentionOptions, attention};
+pub use ops::copy::copy;
+pub use ops::elementwise::{
+    add, add_bias, add_in_place, mul, scale, scale_in_place, softcap, softcap_in_place,
+};
 pub use ops::embed::embed;
+pub use ops::kv_write::kv_write;
+pub use ops::layer_norm::layer_norm;
 pub use ops::matmul::matmul;
 pub use ops::quantize::{Activation, Int8Buffers, quantize_q8};
+pub use ops::rms_norm::{rms_norm, rms_norm_add, rms_norm_in_place};
+pub use ops::rope::{RopeFrequencies, RopeOptions, RopeScaling, rope};
+pub use ops::sample::{SampleParams, sample};
+pub use ops::softmax::softmax;
+pub use ops::top_k::top_k;
 pub use weight::{Weight, WeightSource};

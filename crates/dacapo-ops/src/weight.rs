@@ -89,6 +89,16 @@ impl Weight {
         self.format
     }
 
+    /// Bytes of the panels.
+    pub fn byte_len(&self) -> usize {
+        self.data.byte_len()
+    }
+
+    /// Whether products can take int8 activations; dense weights multiply F32.
+    pub fn takes_int8(&self) -> bool {
+        matches!(self.format, PanelFormat::Quantized { .. })
+    }
+
     /// The panels, U8 `[panels, bytes of a panel]`.
     pub fn data(&self) -> &Buffer {
         &self.data

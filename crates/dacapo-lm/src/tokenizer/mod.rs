@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use decode::DecodeStream;
+pub(crate) use hugging_face::special_token;
 use pieces::Pieces;
 
 use crate::checkpoint::Checkpoint;

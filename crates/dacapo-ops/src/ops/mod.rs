@@ -1,6 +1,18 @@
 //! Operations: for each a typed entry point, its kernels and their CPU twins.
 
+pub mod activation;
+pub mod argmax;
+pub mod attention;
+pub mod copy;
+pub mod elementwise;
 pub mod embed;
+pub mod kv_write;
+pub mod layer_norm;
 pub mod matmul;
 pub mod quantize;
 pub mod repack;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample;
+pub mod softmax;
+pub mod top_k;

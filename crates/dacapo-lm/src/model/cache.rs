@@ -1,0 +1,95 @@
+//! The KV cache: keys and values of every position so far.
+
+use dacapo::{Buffer, CommandEncoder, DType, Device};
+
+use crate::error::Result;
+
+/// Positions that a cache starts with; it doubles from there.
+const START: usize = 256;
+
+/// Keys and values of all layers, `[KVH, capacity, hd]` each.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    device: Device,
+    layers: Vec<(Buffer, Buffer)>,
+    kv_heads: usize,
+    head_dim: usize,
+    capacity: usize,
+    limit: usize,
+    dtype: DType,
+}
+
+impl KvCache {
+    /// An empty cache for at most `limit` positions.
+    pub fn new(
+        device: &Device,
+        layers: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        limit: usize,
+        dtype: DType,
+    ) -> Result<Self> {
+        let mut cache = KvCache {
+            device: device.clone(),
+            layers: Vec::with_capacity(layers),
+            kv_heads,
+            head_dim,
+            capacity: START.min(limit).max(1),
+            limit,
+            dtype,
+        };
+        for _ in 0..layers {
+            let pair = (cache.alloc(cache.capacity)?, cache.alloc(cache.capacity)?);
+            cache.layers.push(pair);
+        }
+        Ok(cache)
+    }
+
+
+    /// Keys and values of a layer.
+    pub fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
+        let (k, v) = &self.layers[layer];
+        (k, v)
+    }
+
+    /// Makes room for `positions`, keeping the first `used`. Returns whether the buffers have changed.
+    pub fn reserve(&mut self, positions: usize, used: usize) -> Result<bool> {
+        if positions <= self.capacity {
+            return Ok(false);
+        }
+        let capacity = positions.next_power_of_two().min(self.limit).max(positions);
+        // A layer at a time: old and new of one layer only are alive together.
+        for i in 0..self.layers.len() {
+            let (k, v) = (self.alloc(capacity)?, self.alloc(capacity)?);
+            let mut encoder = self.device.encoder("grow KV cache")?;
+            self.copy(&mut encoder, &self.layers[i].0, &k, used, capacity)?;
+            self.copy(&mut encoder, &self.layers[i].1, &v, used, capacity)?;
+            encoder.commit_and_wait()?;
+            self.layers[i] = (k, v);
+        }
+        self.capacity = capacity;
+        Ok(true)
+    }
+
+    fn alloc(&self, capacity: usize) -> Result<Buffer> {
+        Ok(self.device.alloc(self.dtype, &[self.kv_heads, capacity, self.head_dim])?)
+    }
+
+    /// The first `used` positions of each head.
+    fn copy(
+        &self,
+        encoder: &mut CommandEncoder,
+        from: &Buffer,
+        to: &Buffer,
+        used: usize,
+        capacity: usize,
+    ) -> Result<()> {
+        let len = used * self.head_dim;
+        for head in (0..self.kv_heads).take_while(|_| len > 0) {
+            let from = from.slice_view(head * self.capacity * self.head_dim, &[len])?;
+            let to = to.slice_view(head * capacity * self.head_dim, &[len])?;
+            dacapo_ops::copy(encoder, &from, &to)?;
+        }
+        Ok(())
+    }
+}

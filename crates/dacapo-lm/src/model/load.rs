@@ -1,0 +1,277 @@
+//! Loading: from a checkpoint's tensors to weights on a device.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dacapo::{Buffer, DType, Device};
+use dacapo_ops::quant::{Float, Format, Ggml};
+use dacapo_ops::{RopeOptions, RopeScaling, Weight, WeightSource};
+
+use super::LoadProgress;
+use super::blocks::{Linear, Mlp, Rope};
+use crate::checkpoint::ggml::GgmlType;
+use crate::checkpoint::{self, Checkpoint, LinearSource, LinearWeight, ModelConfig, Tensor, TensorKind};
+use crate::error::{Error, Result};
+
+/// Reads the tensors of one checkpoint, and counts what it has read.
+pub(crate) struct Loader<'a> {
+    device: &'a Device,
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
+    progress: &'a mut dyn FnMut(LoadProgress),
+    done: LoadProgress,
+    /// Bytes of all weights in memory.
+    pub weight_bytes: u64,
+    /// Bytes of the weights that every decoded token reads.
+    pub bytes_per_token: u64,
+}
+
+impl<'a> Loader<'a> {
+    pub fn new(
+        device: &'a Device,
+        checkpoint: &'a Checkpoint,
+        config: &'a ModelConfig,
+        progress: &'a mut dyn FnMut(LoadProgress),
+    ) -> Self {
+        let total_bytes = checkpoint.tensors().iter().map(|t| t.len as u64).sum();
+        let done = LoadProgress { done_bytes: 0, total_bytes };
+        Loader { device, checkpoint, config, progress, done, weight_bytes: 0, bytes_per_token: 0 }
+    }
+
+    pub fn config(&self) -> &'a ModelConfig {
+        self.config
+    }
+
+    /// The checkpoint's path, for messages.
+    pub fn path(&self) -> &Path {
+        self.checkpoint.path()
+    }
+
+    /// Positions that a token of this layer sees, itself included; `None` is all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.config.sliding_windows.get(layer).copied().flatten()
+    }
+
+    /// Projection to queries of the attention at `path`.
+    pub fn q_proj(&mut self, path: &str) -> Result<Linear> {
+        let c = self.config;
+        self.linear(&format!("{path}.q_proj"), c.heads * c.head_dim, c.hidden_size)
+    }
+
+    /// Projection to keys.
+    pub fn k_proj(&mut self, path: &str) -> Result<Linear> {
+        let c = self.config;
+        self.linear(&format!("{path}.k_proj"), c.kv_heads * c.head_dim, c.hidden_size)
+    }
+
+    /// Projection to values.
+    pub fn v_proj(&mut self, path: &str) -> Result<Linear> {
+        let c = self.config;
+        self.linear(&format!("{path}.v_proj"), c.kv_heads * c.head_dim, c.hidden_size)
+    }
+
+    /// Projection back to the residual stream.
+    pub fn o_proj(&mut self, path: &str) -> Result<Linear> {
+        let c = self.config;
+        self.linear(&format!("{path}.o_proj"), c.hidden_size, c.heads * c.head_dim)
+    }
+
+    /// The linear layer at the module path, `n` outputs and `k` inputs.
+    pub fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
+        let source = self.checkpoint.linear(path, n, k)?;
+        let weight = Arc::new(self.weight(&source)?);
+        let bias = source.bias.map(|bias| self.floats(bias)).transpose()?;
+        self.bytes_per_token += weight.byte_len() as u64;
+        Ok(Linear { weight, bias })
+    }
+
+    /// The embedding, and the head: a matrix of its own, or the embedding again if they are tied.
+    pub fn embedding_and_head(&mut self) -> Result<(Linear, Linear)> {
+        let (v, d) = (self.config.vocab_size, self.config.hidden_size);
+        let source = self.checkpoint.embedding("model.embed_tokens", v, d)?;
+        let weight = Arc::new(self.weight(&source)?);
+        let embed = Linear { weight: weight.clone(), bias: None };
+        if self.config.tie_word_embeddings {
+            self.bytes_per_token += weight.byte_len() as u64;
+            return Ok((embed, Linear { weight, bias: None }));
+        }
+        Ok((embed, self.linear("lm_head", v, d)?))
+    }
+
+    /// The weight of a norm over the residual stream.
+    pub fn norm(&mut self, path: &str) -> Result<Buffer> {
+        let tensor = self.checkpoint.floats(&format!("{path}.weight"), &[self.config.hidden_size])?;
+        self.floats(tensor)
+    }
+
+    /// The weight of a norm over a head.
+    pub fn head_norm(&mut self, path: &str) -> Result<Buffer> {
+        let tensor = self.checkpoint.floats(&format!("{path}.weight"), &[self.config.head_dim])?;
+        self.floats(tensor)
+    }
+
+    /// The rotary embedding of the configuration.
+    pub fn rope(&mut self) -> Result<Arc<Rope>> {
+        let config = self.config;
+        let scaling = match config.rope.scaling {
+            checkpoint::RopeScaling::None => RopeScaling::None,
+            checkpoint::RopeScaling::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
+            checkpoint::RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
+                RopeScaling::Llama3 {
+                    factor: factor as f32,
+                    low_freq_factor: low_freq_factor as f32,
+                    high_freq_factor: high_freq_factor as f32,
+                    original_context: original,
+                }
+            }
+            checkpoint::RopeScaling::Yarn {
+                factor,
+                original,
+                beta_fast,
+                beta_slow,
+                attention_factor,
+                truncate,
+            } => RopeScaling::Yarn {
+                factor: factor as f32,
+                beta_fast: beta_fast as f32,
+                beta_slow: beta_slow as f32,
+                original_context: original,
+                attention_factor: Some(attention_factor as f32),
+                mscale: None,
+                mscale_all_dim: None,
+                truncate,
+            },
+            checkpoint::RopeScaling::Factors => {
+                let tensor = self.checkpoint.floats("rope_freqs.weight", &[config.head_dim / 2])?;
+                RopeScaling::Factors(self.host_floats(tensor)?)
+            }
+        };
+        let frequencies = scaling.frequencies(config.rope.theta as f32, config.head_dim);
+        let inv_freq = self.device.upload(&frequencies.inv_freq, &[frequencies.inv_freq.len()])?;
+        let options = RopeOptions {
+            interleaved: config.rope.interleaved,
+            attention_factor: frequencies.attention_factor,
+        };
+        Ok(Arc::new(Rope { inv_freq, options }))
+    }
+
+    fn weight(&mut self, source: &LinearSource<'_>) -> Result<Weight> {
+        let (format, parts) = describe(source)?;
+        let mut buffers = parts.iter().map(|t| self.device.map(&t.file, t.offset, DType::U8, &[t.len]));
+        let codes = buffers.next().expect("every weight has codes")?;
+        let scales = buffers.next().zip(buffers.next());
+        let scales = scales.map(|(s, b)| Ok::<_, dacapo::Error>((s?, b?))).transpose()?;
+        let weight = Weight::load(self.device, &WeightSource { format, n: source.n, k: source.k, codes, scales })
+            .map_err(|error| Error::BadWeight {
+                path: parts[0].file.path().to_path_buf(),
+                tensor: parts[0].file_name.clone(),
+                reason: error.to_string(),
+            })?;
+        for tensor in parts {
+            tensor.file.release(tensor.offset..tensor.offset + tensor.len);
+            self.count(tensor);
+        }
+        self.weight_bytes += weight.byte_len() as u64;
+        Ok(weight)
+    }
+
+    /// A small tensor of floats as F32.
+    fn floats(&mut self, tensor: &Tensor) -> Result<Buffer> {
+        let values = self.host_floats(tensor)?;
+        self.count(tensor);
+        self.weight_bytes += 4 * values.len() as u64;
+        self.bytes_per_token += 4 * values.len() as u64;
+        Ok(self.device.upload(&values, &tensor.shape)?)
+    }
+
+    fn host_floats(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let float = float_of(tensor)?;
+        let bytes = tensor.bytes();
+        let values: Vec<f32> = (0..tensor.elements()).map(|i| float.read(bytes, i)).collect();
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(values),
+            Some(i) => Err(Error::BadWeight {
+                path: tensor.file.path().to_path_buf(),
+                tensor: tensor.file_name.clone(),
+                reason: format!("expected finite numbers, found {} at element {i}", values[i]),
+            }),
+        }
+    }
+
+    fn count(&mut self, tensor: &Tensor) {
+        self.done.done_bytes += tensor.len as u64;
+        (self.progress)(self.done);
+    }
+}
+
+impl Mlp {
+    /// The gated MLP at the module path.
+    pub fn load(loader: &mut Loader<'_>, path: &str) -> Result<Self> {
+        let (d, i) = (loader.config.hidden_size, loader.config.intermediate_size);
+        Ok(Mlp {
+            gate: loader.linear(&format!("{path}.gate_proj"), i, d)?,
+            up: loader.linear(&format!("{path}.up_proj"), i, d)?,
+            down: loader.linear(&format!("{path}.down_proj"), d, i)?,
+            act: match loader.config.hidden_act {
+                checkpoint::Activation::Silu => dacapo_ops::ActivationFunction::Silu,
+                checkpoint::Activation::Gelu => dacapo_ops::ActivationFunction::Gelu,
+                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFunction::GeluTanh,
+            },
+        })
+    }
+}
+
+/// The format in which a weight is stored, and its tensors: codes, then scales and biases if it has them.
+fn describe<'a>(source: &LinearSource<'a>) -> Result<(Format, Vec<&'a Tensor>)> {
+    match source.weight {
+        LinearWeight::Dense(tensor) => Ok((Format::Dense(float_of(tensor)?), vec![tensor])),
+        LinearWeight::Affine { weight, scales, biases, bits, group } => {
+            let float = float_of(scales)?;
+            let format = Format::Affine { bits: bits as u8, group: group as u8, float };
+            if !format.is_valid() {
+                return Err(unsupported(weight, "affine codes of 2, 3, 4, 5, 6 or 8 bits", &format.name()));
+            }
+            Ok((format, vec![weight, scales, biases]))
+        }
+        LinearWeight::Ggml(tensor) => Ok((ggml_format(tensor)?, vec![tensor])),
+    }
+}
+
+fn ggml_format(tensor: &Tensor) -> Result<Format> {
+    let TensorKind::Ggml(kind) = tensor.kind else { return Ok(Format::Dense(float_of(tensor)?)) };
+    let format = match kind {
+        GgmlType::Q4_0 => Ggml::Q4_0,
+        GgmlType::Q4_1 => Ggml::Q4_1,
+        GgmlType::Q5_0 => Ggml::Q5_0,
+        GgmlType::Q5_1 => Ggml::Q5_1,
+        GgmlType::Q8_0 => Ggml::Q8_0,
+        GgmlType::Q2_K => Ggml::Q2_K,
+        GgmlType::Q3_K => Ggml::Q3_K,
+        GgmlType::Q4_K => Ggml::Q4_K,
+        GgmlType::Q5_K => Ggml::Q5_K,
+        GgmlType::Q6_K => Ggml::Q6_K,
+        other => {
+            let known: Vec<_> = Ggml::ALL.iter().map(|g| g.name()).collect();
+            return Err(unsupported(tensor, &format!("F32, F16, BF16, {}", known.join(", ")), other.name()));
+        }
+    };
+    Ok(Format::Ggml(format))
+}
+
+fn float_of(tensor: &Tensor) -> Result<Float> {
+    tensor.kind.dtype().and_then(Float::from_dtype).ok_or_else(|| Error::WrongType {
+        path: tensor.file.path().to_path_buf(),
+        tensor: tensor.file_name.clone(),
+        expected: "F32, F16 or BF16".into(),
+        found: tensor.kind.to_string(),
+    })
+}
+
+fn unsupported(tensor: &Tensor, expected: &str, found: &str) -> Error {
+    Error::UnsupportedQuantization {
+        path: tensor.file.path().to_path_buf(),
+        tensor: tensor.file_name.clone(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}

@@ -1,0 +1,190 @@
+//! Models: weights on a device, and what computes with them.
+
+mod arch;
+mod blocks;
+pub(crate) mod cache;
+mod load;
+pub(crate) mod pass;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dacapo::{DType, Device};
+
+use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use arch::Architecture;
+use load::Loader;
+use pass::Pass;
+
+/// How a model is loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Never quantize activations, and keep keys and values in F32: slower, for checking. Default: no; products
+    /// with quantized weights take int8 activations in blocks of 32, keys and values are kept in F16.
+    pub exact: bool,
+    /// Most positions of a session. Default: what the model was made for.
+    pub context: Option<usize>,
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of tensors read.
+    pub done_bytes: u64,
+    /// Bytes of all tensors in the checkpoint.
+    pub total_bytes: u64,
+}
+
+/// Memory that a model takes and moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of all weights in memory.
+    pub weight_bytes: u64,
+    /// Bytes of weights read for one generated token.
+    pub bytes_per_token: u64,
+    /// Bytes of keys and values for one position.
+    pub kv_bytes_per_position: u64,
+}
+
+/// A loaded model. A handle; clones are the same model.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: Device,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    architecture: Box<dyn Architecture>,
+    footprint: Footprint,
+    exact: bool,
+    context: usize,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let config = &self.inner.config;
+        write!(f, "{} model of {} layers, {} wide", config.architecture, config.layers, config.hidden_size)
+    }
+}
+
+impl Model {
+    /// Loads the checkpoint at `path`: an MLX or Hugging Face folder, or a GGUF file.
+    ///
+    /// # Errors
+    /// What [`Checkpoint::open`] and [`from_checkpoint`](Self::from_checkpoint) refuse.
+    pub fn load(
+        device: &Device,
+        path: &Path,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Model> {
+        Self::from_checkpoint(device, &Checkpoint::open(path)?, options, progress)
+    }
+
+    /// Loads an opened checkpoint.
+    ///
+    /// # Errors
+    /// An unknown architecture; a tensor that is missing or has another shape, type or quantization than the
+    /// configuration asks for; scales that are not finite; a broken tokenizer or template; memory that is not there.
+    pub fn from_checkpoint(
+        device: &Device,
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Model> {
+        let config = checkpoint.model_config()?;
+        let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
+        let template = ChatTemplate::from_checkpoint(checkpoint)?;
+        let mut loader = Loader::new(device, checkpoint, &config, progress);
+        let architecture = arch::load(&mut loader)?;
+        let (weight_bytes, bytes_per_token) = (loader.weight_bytes, loader.bytes_per_token);
+        let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;
+        let kv_bytes_per_position = (kv_elements * kv_dtype(options.exact).size()) as u64;
+        let context = options.context.unwrap_or(config.context_length).max(1);
+        Ok(Model {
+            inner: Arc::new(Inner {
+                device: device.clone(),
+                config,
+                tokenizer,
+                template,
+                architecture,
+                footprint: Footprint { weight_bytes, bytes_per_token, kv_bytes_per_position },
+                exact: options.exact,
+                context,
+            }),
+        })
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.inner.config
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The chat template, if the checkpoint has one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.inner.template.as_ref()
+    }
+
+    /// Memory that the model takes and moves.
+    pub fn footprint(&self) -> Footprint {
+        self.inner.footprint
+    }
+
+    /// Most positions of a session.
+    pub fn context(&self) -> usize {
+        self.inner.context
+    }
+
+    /// Whether activations are never quantized.
+    pub fn is_exact(&self) -> bool {
+        self.inner.exact
+    }
+
+    /// A new session: an empty context.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn session(&self) -> Result<Session> {
+        Session::new(self)
+    }
+
+    /// Encodes a forward pass.
+    pub(crate) fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
+        self.inner.architecture.forward(pass)
+    }
+
+    /// Element type of the KV cache.
+    pub(crate) fn kv_dtype(&self) -> DType {
+        kv_dtype(self.inner.exact)
+    }
+
+    /// Refuses token ids that the model does not have.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.inner.config.vocab_size;
+        match tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(Error::TokenOutOfRange { token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn kv_dtype(exact: bool) -> DType {
+    if exact { DType::F32 } else { DType::F16 }
+}

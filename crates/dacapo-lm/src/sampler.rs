@@ -1,0 +1,108 @@
+//! The choice of the next token, on the device.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dacapo::{Buffer, CommandEncoder, DType};
+use dacapo_ops::SampleParams;
+
+use crate::error::{Error, Result};
+use crate::generate::Sampling;
+use crate::model::Model;
+
+/// Sampling options on a device, and how often each token was seen.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    /// Recorded graphs hold a sampler's buffers: this tells whose.
+    id: u64,
+    params: Buffer,
+    bias: Option<Buffer>,
+    counts: Buffer,
+    token: Buffer,
+}
+
+impl Sampler {
+    /// A sampler that has seen `prompt`.
+    pub fn new(model: &Model, sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        check(sampling)?;
+        model.check_tokens(prompt)?;
+        let (device, vocabulary) = (model.device(), model.config().vocab_size);
+        let params = params(sampling).words();
+        let mut counts = vec![0_u32; vocabulary];
+        prompt.iter().for_each(|&token| counts[token as usize] += 1);
+        Ok(Sampler {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            params: device.upload(&params, &[params.len()])?,
+            bias: bias(model, sampling)?,
+            counts: device.upload(&counts, &[vocabulary])?,
+            token: device.alloc(DType::U32, &[1])?,
+        })
+    }
+
+    /// Tells samplers apart.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// U32 `[1]`: the token drawn last.
+    pub fn buffer(&self) -> &Buffer {
+        &self.token
+    }
+
+    /// The token drawn last. Waits for it.
+    pub fn token(&self) -> Result<u32> {
+        Ok(self.token.read::<u32>()?[0])
+    }
+
+    /// Draws a token from the logits that follow position `step[0]`.
+    pub fn encode(&self, encoder: &mut CommandEncoder, logits: &Buffer, step: &Buffer) -> Result<()> {
+        let bias = self.bias.as_ref();
+        Ok(dacapo_ops::sample(encoder, logits, &self.params, step, bias, &self.counts, &self.token, 1)?)
+    }
+}
+
+fn params(sampling: &Sampling) -> SampleParams {
+    SampleParams {
+        temperature: sampling.temperature,
+        top_k: u32::try_from(sampling.top_k).unwrap_or(u32::MAX),
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        repetition_penalty: sampling.repetition_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        presence_penalty: sampling.presence_penalty,
+        ..SampleParams::GREEDY.with_seed(sampling.seed)
+    }
+}
+
+fn bias(model: &Model, sampling: &Sampling) -> Result<Option<Buffer>> {
+    if sampling.logit_bias.is_empty() {
+        return Ok(None);
+    }
+    let mut bias = vec![0.0_f32; model.config().vocab_size];
+    for &(token, value) in &sampling.logit_bias {
+        model.check_tokens(&[token])?;
+        bias[token as usize] += value;
+    }
+    Ok(Some(model.device().upload(&bias, &[bias.len()])?))
+}
+
+/// Refuses what makes no sense.
+fn check(sampling: &Sampling) -> Result<()> {
+    let require = |option, expected: &str, found: f32, holds: bool| {
+        if holds {
+            return Ok(());
+        }
+        Err(Error::Option { option, expected: expected.into(), found: found.to_string() })
+    };
+    let s = sampling;
+    let finite = "a finite number";
+    require("temperature", "a number from 0 on", s.temperature, s.temperature.is_finite() && s.temperature >= 0.0)?;
+    require("top-p", "a number above 0, at most 1", s.top_p, s.top_p > 0.0 && s.top_p <= 1.0)?;
+    require("min-p", "a number from 0 to 1", s.min_p, (0.0..=1.0).contains(&s.min_p))?;
+    let positive = s.repetition_penalty.is_finite() && s.repetition_penalty > 0.0;
+    require("repetition-penalty", "a number above 0", s.repetition_penalty, positive)?;
+    require("frequency-penalty", finite, s.frequency_penalty, s.frequency_penalty.is_finite())?;
+    require("presence-penalty", finite, s.presence_penalty, s.presence_penalty.is_finite())?;
+    let worst = s.logit_bias.iter().find(|(_, value)| value.is_nan());
+    require("logit-bias", "a number", f32::NAN, worst.is_none())
+}

@@ -1,0 +1,252 @@
+//! The CPU twin of attention.
+//!
+//! Keys are visited in tiles of 64 positions with the online softmax (Milakov and Gimelshein, 2018): a running
+//! maximum m, a running sum l of e^(s-m), and a running value o, all rescaled when m grows. Tiles begin at
+//! multiples of 64, and a position that a query does not see adds exactly nothing, so that a query's result does
+//! not depend on the queries computed beside it.
+
+mod many;
+mod one;
+#[cfg(test)]
+mod tests;
+
+use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
+use dacapo::{DType, Element};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::Params;
+use crate::lanes::{LANES, Lanes};
+use crate::simd::Level;
+
+/// Positions in a tile of keys.
+const KEYS: usize = 64;
+/// Queries that [`many`] computes together, all heads that share keys counted.
+const ROWS: usize = 64;
+
+/// The shapes and options of one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Query heads, and how many of them share a head of the cache.
+    pub heads: usize,
+    pub group: usize,
+    pub key_dim: usize,
+    pub value_dim: usize,
+    pub slots: usize,
+    pub scale: f32,
+    pub softcap: Option<f32>,
+    pub window: Option<usize>,
+    pub causal: bool,
+    /// Position of the first query, and positions in all.
+    pub position: usize,
+    pub length: usize,
+}
+
+impl Shape {
+    fn new(p: &Params, position: usize) -> Self {
+        Shape {
+            heads: p.heads as usize,
+            group: (p.heads / p.kv_heads) as usize,
+            key_dim: p.key_dim as usize,
+            value_dim: p.value_dim as usize,
+            slots: p.capacity as usize,
+            scale: p.scale,
+            softcap: (p.softcap > 0.0).then_some(p.softcap),
+            window: (p.window > 0).then_some(p.window as usize),
+            causal: p.causal != 0,
+            position,
+            length: position + p.tokens as usize,
+        }
+    }
+
+    /// The positions that query `t` sees: half-open.
+    fn seen(&self, t: usize) -> (usize, usize) {
+        let own = self.position + t;
+        let end = match self.window {
+            _ if self.causal => own + 1,
+            Some(window) => self.length.min(own + window),
+            None => self.length,
+        };
+        let kept = self.length.saturating_sub(self.slots);
+        let start = self.window.map_or(0, |window| (own + 1).saturating_sub(window));
+        (start.max(kept), end)
+    }
+
+    /// Queries computed together in one tile of the plan.
+    fn queries(group: usize) -> usize {
+        (ROWS / group).max(1)
+    }
+}
+
+/// The queries of one tile: `count` of them from the `first` on, of the heads that share one of the cache's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queries<'a> {
+    /// All of them, `[T, H, D]`.
+    pub q: &'a [f32],
+    pub first_head: usize,
+    pub first: usize,
+    pub count: usize,
+    /// Sinks of the heads, as many as share one of the cache's.
+    pub sinks: Option<&'a [f32]>,
+}
+
+impl<'a> Queries<'a> {
+    /// Head `g` of query `t`, both counted from the first.
+    #[inline(always)]
+    fn row(&self, shape: &Shape, t: usize, g: usize) -> &'a [f32] {
+        &self.q[((self.first + t) * shape.heads + self.first_head + g) * shape.key_dim..][..shape.key_dim]
+    }
+}
+
+/// Keys `[CAP, D]` and values `[CAP, DV]` of one head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cache<'a, E> {
+    pub keys: &'a [E],
+    pub values: &'a [E],
+}
+
+/// An element of a cache.
+pub(crate) trait KvElement: Element {
+    fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V;
+    fn widen(from: &[Self], to: &mut [f32]);
+    /// [`one`] for this element.
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, Self>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    );
+    /// [`many`] for this element.
+    fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, Self>, scratch: &mut [f32]);
+}
+
+impl KvElement for f32 {
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f32>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
+        one::attend_f32(level, shape, q, cache, scratch, out);
+    }
+    fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f32>, scratch: &mut [f32]) {
+        many::attend_f32(level, shape, q, cache, scratch);
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[f32; LANES]) -> L::V {
+        l.load(x)
+    }
+    #[inline(always)]
+    fn widen(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl KvElement for f16 {
+    fn one(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f16>,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
+        one::attend_f16(level, shape, q, cache, scratch, out);
+    }
+    fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f16>, scratch: &mut [f32]) {
+        many::attend_f16(level, shape, q, cache, scratch);
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, x: &[f16; LANES]) -> L::V {
+        l.load_f16(x)
+    }
+    #[inline(always)]
+    fn widen(from: &[f16], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+}
+
+/// Up to sixteen elements of a cache; lanes beyond them are 0.
+#[inline(always)]
+fn load_part<L: Lanes, E: KvElement>(l: L, x: &[E]) -> L::V {
+    if let Ok(full) = x.try_into() {
+        return E::load(l, full);
+    }
+    let mut lanes = [E::zeroed(); LANES];
+    lanes[..x.len()].copy_from_slice(x);
+    E::load(l, &lanes)
+}
+
+/// Slots of a ring cache that hold the positions from `first` on.
+#[inline(always)]
+fn slots_from(first: usize, count: usize, slots: usize) -> [usize; KEYS] {
+    let mut at = [0; KEYS];
+    let mut slot = first % slots;
+    for at in &mut at[..count] {
+        *at = slot;
+        slot += 1;
+        if slot == slots {
+            slot = 0;
+        }
+    }
+    at
+}
+
+pub(super) fn plan<const OUT: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
+    let p: Params = ctx.params();
+    let (heads, kv_heads) = (p.heads as usize, p.kv_heads as usize);
+    let group = heads / kv_heads;
+    let (key_dim, value_dim) = (p.key_dim as usize, p.value_dim as usize);
+    let queries = Shape::queries(group);
+    let rows = (p.tokens as usize).min(queries);
+    let split = Split::block(heads * value_dim, rows.max(1), group * value_dim);
+    let scratch = if p.tokens == 1 {
+        one::scratch(group, key_dim, value_dim)
+    } else {
+        many::scratch(rows * group, key_dim, value_dim)
+    };
+    CpuPlan::new(kv_heads, (p.tokens as usize).div_ceil(queries)).split(OUT, split).scratch(scratch)
+}
+
+fn run_as<E: KvElement>(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
+    let p: Params = tile.params();
+    let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
+    let head = tile.x();
+    let of_head =
+        |binding, dim: usize| &tile.read::<E>(binding)[head * shape.slots * dim..][..shape.slots * dim];
+    let cache = Cache { keys: of_head(1, shape.key_dim), values: of_head(2, shape.value_dim) };
+    let first_head = head * shape.group;
+    let sinks = sinks.map(|s| &s[first_head..][..shape.group]);
+    let mut block = tile.write::<f32>(output);
+    let queries =
+        Queries { q: tile.read(0), first_head, first: block.first_row(), count: block.rows(), sinks };
+    let scratch = tile.scratch();
+    if p.tokens == 1 {
+        E::one(Level::best(), &shape, queries, cache, scratch, block.row(0));
+    } else {
+        E::many(Level::best(), &shape, queries, cache, scratch);
+        for t in 0..queries.count {
+            many::store(&shape, queries.count, t, scratch, block.row(t));
+        }
+    }
+}
+
+pub(super) fn run(tile: &Tile<'_>) {
+    dispatch(tile, None, 4);
+}
+
+pub(super) fn run_sinks(tile: &Tile<'_>) {
+    dispatch(tile, Some(tile.read(4)), 5);
+}
+
+fn dispatch(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
+    if tile.dtype(1) == DType::F16 {
+        run_as::<f16>(tile, sinks, output);
+    } else {
+        run_as::<f32>(tile, sinks, output);
+    }
+}

@@ -13,15 +13,15 @@ import torch
 from mlx_lm.models.cache import make_prompt_cache
 
 OVERRIDES = {"embed_tokens": (6, 64), "lm_head": (8, 32), "q_proj": (5, 64), "k_proj": (2, 32), "v_proj": (6, 64), "o_proj": (3, 32),
-             "gate_proj": (5, 128), "down_proj": (2, 64)}
+             "down_proj": (2, 64)}
 
 
-def mixed(path, module):
+def mixed(path, _module):
     """Bits and group by the kind of a layer; the first output projection is not quantized."""
     last = path.split(".")[-1]
     if path.endswith("layers.0.self_attn.o_proj"):
         return False
-    if last not in OVERRIDES or module.weight.shape[-1] % OVERRIDES[last][1]:
+    if last not in OVERRIDES:
         return True
     bits, group = OVERRIDES[last]
     return {"bits": bits, "group_size": group, "mode": "affine"}

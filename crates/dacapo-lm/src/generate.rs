@@ -136,7 +136,8 @@ impl<'a> StopFilter<'a> {
     /// Takes more text; returns what can be passed on, and whether a stop text was found behind it.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
-        let found = self.stops.iter().filter(|s| !s.is_empty()).filter_map(|s| self.held.find(s.as_str())).min();
+        let found =
+            self.stops.iter().filter(|s| !s.is_empty()).filter_map(|s| self.held.find(s.as_str())).min();
         if let Some(at) = found {
             let out = self.held[..at].to_owned();
             self.held.clear();

@@ -82,7 +82,12 @@ struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    fn new(session: &Session, options: &'a GenerateOptions, prompt_tokens: usize, cached_tokens: usize) -> Self {
+    fn new(
+        session: &Session,
+        options: &'a GenerateOptions,
+        prompt_tokens: usize,
+        cached_tokens: usize,
+    ) -> Self {
         let model = session.model();
         let mut eos = model.config().eos_ids.clone();
         eos.extend(model.tokenizer().eos_ids());
@@ -129,7 +134,12 @@ impl<'a> Output<'a> {
     }
 
     /// Passes text on; tells whether the caller has had enough.
-    fn emit(&mut self, token: u32, text: &str, on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> bool {
+    fn emit(
+        &mut self,
+        token: u32,
+        text: &str,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> bool {
         if text.is_empty() {
             return on_event(Event::Text { token, text }).is_break();
         }

@@ -96,7 +96,12 @@ fn check(sampling: &Sampling) -> Result<()> {
     };
     let s = sampling;
     let finite = "a finite number";
-    require("temperature", "a number from 0 on", s.temperature, s.temperature.is_finite() && s.temperature >= 0.0)?;
+    require(
+        "temperature",
+        "a number from 0 on",
+        s.temperature,
+        s.temperature.is_finite() && s.temperature >= 0.0,
+    )?;
     require("top-p", "a number above 0, at most 1", s.top_p, s.top_p > 0.0 && s.top_p <= 1.0)?;
     require("min-p", "a number from 0 to 1", s.min_p, (0.0..=1.0).contains(&s.min_p))?;
     let positive = s.repetition_penalty.is_finite() && s.repetition_penalty > 0.0;

@@ -2,7 +2,10 @@
 
 use dacapo::Kernel;
 
-use crate::ops::{embed, matmul, quantize, repack};
+use crate::ops::{
+    activation, argmax, attention, copy, elementwise, embed, kv_write, layer_norm, matmul, quantize, repack,
+    rms_norm, rope, sample, softmax, top_k,
+};
 
 /// Every kernel of this crate.
 pub static CATALOGUE: &[&Kernel] = &[
@@ -14,6 +17,33 @@ pub static CATALOGUE: &[&Kernel] = &[
     &quantize::QUANTIZE_Q8,
     &repack::REPACK,
     &repack::REPACK_AFFINE,
+    &activation::ACTIVATE,
+    &activation::GATED,
+    &argmax::ARGMAX,
+    &attention::ATTENTION,
+    &attention::ATTENTION_SINKS,
+    &copy::COPY,
+    &elementwise::ADD,
+    &elementwise::ADD_BIAS,
+    &elementwise::ADD_IN_PLACE,
+    &elementwise::MUL,
+    &elementwise::SCALE,
+    &elementwise::SCALE_IN_PLACE,
+    &elementwise::SOFTCAP,
+    &elementwise::SOFTCAP_IN_PLACE,
+    &kv_write::KV_WRITE,
+    &layer_norm::LAYER_NORM,
+    &layer_norm::LAYER_NORM_BIAS,
+    &rms_norm::RMS_NORM,
+    &rms_norm::RMS_NORM_ADD,
+    &rms_norm::RMS_NORM_IN_PLACE,
+    &rms_norm::RMS_NORM_UNIT,
+    &rms_norm::RMS_NORM_UNIT_IN_PLACE,
+    &rope::ROPE,
+    &sample::SAMPLE,
+    &sample::SAMPLE_BIAS,
+    &softmax::SOFTMAX,
+    &top_k::TOP_K,
 ];
 
 #[cfg(test)]

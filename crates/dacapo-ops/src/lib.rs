@@ -10,7 +10,7 @@ pub mod simd;
 pub mod testing;
 mod weight;
 
-pub use ops::activation::{Activation as ActivationFunction, activate, gated};
+pub use ops::activation::{ActivationFn, activate, gated};
 pub use ops::argmax::argmax;
 pub use ops::attention::{AttentionOptions, attention};
 pub use ops::copy::copy;

@@ -1,5 +1,7 @@
 //! Support for tests: random numbers, random weights, and a reader of small fixture files.
 
+pub mod safetensors;
+
 use dacapo::{Device, DeviceOptions};
 
 use crate::quant::{Float, Format, Ggml, Source};
@@ -140,12 +142,17 @@ pub fn device(threads: usize) -> Device {
 
 /// A weight's bytes on a device, one byte off every alignment, as in a file.
 pub fn upload(device: &Device, sample: &Sample) -> WeightSource {
+    upload_source(device, &sample.source())
+}
+
+/// As [`upload`].
+pub fn upload_source(device: &Device, source: &Source<'_>) -> WeightSource {
     let bytes = |bytes: &[u8]| {
         let shifted: Vec<u8> = std::iter::once(0).chain(bytes.iter().copied()).collect();
         let buffer = device.upload(&shifted, &[shifted.len()]).expect("uploads");
         buffer.slice_view(1, &[bytes.len()]).expect("is inside")
     };
-    let Source { format, n, k, codes, scales, biases } = sample.source();
+    let Source { format, n, k, codes, scales, biases } = *source;
     let affine = matches!(format, Format::Affine { .. });
     let scales = affine.then(|| (bytes(scales), bytes(biases)));
     WeightSource { format, n, k, codes: bytes(codes), scales }

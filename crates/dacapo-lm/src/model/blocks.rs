@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dacapo::Buffer;
-use dacapo_ops::{ActivationFunction, RopeOptions, Weight};
+use dacapo_ops::{ActivationFn, RopeOptions, Weight};
 
 use super::pass::Pass;
 use crate::error::Result;
@@ -80,7 +80,7 @@ pub(crate) struct Mlp {
     /// `[D, I]`.
     pub down: Linear,
     /// Activation of the gate.
-    pub act: ActivationFunction,
+    pub act: ActivationFn,
 }
 
 impl Mlp {

@@ -45,7 +45,6 @@ impl KvCache {
         Ok(cache)
     }
 
-
     /// Keys and values of a layer.
     pub fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
         let (k, v) = &self.layers[layer];

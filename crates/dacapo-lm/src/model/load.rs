@@ -161,12 +161,13 @@ impl<'a> Loader<'a> {
         let codes = buffers.next().expect("every weight has codes")?;
         let scales = buffers.next().zip(buffers.next());
         let scales = scales.map(|(s, b)| Ok::<_, dacapo::Error>((s?, b?))).transpose()?;
-        let weight = Weight::load(self.device, &WeightSource { format, n: source.n, k: source.k, codes, scales })
-            .map_err(|error| Error::BadWeight {
-                path: parts[0].file.path().to_path_buf(),
-                tensor: parts[0].file_name.clone(),
-                reason: error.to_string(),
-            })?;
+        let weight =
+            Weight::load(self.device, &WeightSource { format, n: source.n, k: source.k, codes, scales })
+                .map_err(|error| Error::BadWeight {
+                    path: parts[0].file.path().to_path_buf(),
+                    tensor: parts[0].file_name.clone(),
+                    reason: error.to_string(),
+                })?;
         for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);
@@ -213,9 +214,9 @@ impl Mlp {
             up: loader.linear(&format!("{path}.up_proj"), i, d)?,
             down: loader.linear(&format!("{path}.down_proj"), d, i)?,
             act: match loader.config.hidden_act {
-                checkpoint::Activation::Silu => dacapo_ops::ActivationFunction::Silu,
-                checkpoint::Activation::Gelu => dacapo_ops::ActivationFunction::Gelu,
-                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFunction::GeluTanh,
+                checkpoint::Activation::Silu => dacapo_ops::ActivationFn::Silu,
+                checkpoint::Activation::Gelu => dacapo_ops::ActivationFn::Gelu,
+                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFn::GeluTanh,
             },
         })
     }

@@ -1,7 +1,7 @@
 //! A forward pass being encoded: the operations that architectures are written in, and the memory they share.
 
 use dacapo::{Buffer, CommandEncoder, DType, Device};
-use dacapo_ops::{Activation, ActivationFunction, AttentionOptions, Int8Buffers};
+use dacapo_ops::{Activation, ActivationFn, AttentionOptions, Int8Buffers};
 
 use super::blocks::{Linear, Rope, Slot};
 use super::cache::KvCache;
@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
     }
 
     /// `act(gate) * up`, `[T, I]`.
-    pub fn gated(&mut self, gate: &Buffer, up: &Buffer, act: ActivationFunction) -> Result<Buffer> {
+    pub fn gated(&mut self, gate: &Buffer, up: &Buffer, act: ActivationFn) -> Result<Buffer> {
         let out = self.rows(&self.activations.inner)?;
         dacapo_ops::gated(self.encoder, gate, up, &out, act)?;
         Ok(out)

@@ -1,6 +1,7 @@
 //! Chat templates: Jinja programs that turn a conversation into a prompt, rendered as transformers does.
 
 mod json;
+mod source;
 mod time;
 
 use std::collections::BTreeMap;
@@ -94,7 +95,7 @@ impl ChatTemplate {
         let mut names = Vec::new();
         for (name, source) in sources {
             environment
-                .add_template_owned(name.clone(), without_generation_tags(&source))
+                .add_template_owned(name.clone(), source::translate(&source))
                 .map_err(|e| Error::template(path, e))?;
             names.push(name);
         }
@@ -220,28 +221,4 @@ fn tojson(value: &Jinja, options: Kwargs) -> Result<Jinja, minijinja::Error> {
     };
     options.assert_all_used()?;
     json::dump(value, &style).map(Jinja::from)
-}
-
-/// Makes `{% generation %}` and its end, which mark an assistant's text for training, into a block that is
-/// always taken; white space around them is treated as before.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let inner = &tag[..end];
-        match inner.trim_matches(['-', '+']).trim() {
-            "generation" => out.push_str(&inner.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&inner.replace("endgeneration", "endif")),
-            _ => out.push_str(inner),
-        }
-        rest = &tag[end..];
-    }
-    out.push_str(rest);
-    out
 }

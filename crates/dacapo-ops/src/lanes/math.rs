@@ -60,7 +60,14 @@ pub(crate) fn one_plus_erf<L: Lanes>(l: L, x: L::V) -> L::V {
     // |x| < 1: erf x = x P(x^2).
     let t = l.mul(x, x);
     let mut near = l.splat(7.889_123e-5);
-    for c in [-8.020_842e-4, 5.189_535_5e-3, -2.685_444_5e-2, 0.112_836, -0.376_126_27, std::f32::consts::FRAC_2_SQRT_PI] {
+    for c in [
+        -8.020_842e-4,
+        5.189_535_5e-3,
+        -2.685_444_5e-2,
+        0.112_836,
+        -0.376_126_27,
+        std::f32::consts::FRAC_2_SQRT_PI,
+    ] {
         near = l.fma(near, t, l.splat(c));
     }
     let near = l.fma(near, x, one);

@@ -345,4 +345,6 @@ pub(crate) fn f16_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;

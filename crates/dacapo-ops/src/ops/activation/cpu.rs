@@ -2,7 +2,7 @@
 
 use dacapo::cpu::{CpuPlan, PlanContext, Tile};
 
-use super::{Activation, Params};
+use super::{ActivationFn, Params};
 use crate::check::plan_elements;
 use crate::lanes::{LANES, Lanes, leveled, math};
 use crate::simd::Level;
@@ -42,17 +42,17 @@ fn map<L: Lanes>(l: L, x: &[f32], up: Option<&[f32]>, out: &mut [f32], f: impl F
 }
 
 #[inline(always)]
-fn apply_body<L: Lanes>(l: L, function: Activation, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
+fn apply_body<L: Lanes>(l: L, function: ActivationFn, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
     match function {
-        Activation::Silu => map(l, x, up, out, |v| silu(l, v)),
-        Activation::Gelu => map(l, x, up, out, |v| gelu(l, v)),
-        Activation::GeluTanh => map(l, x, up, out, |v| gelu_tanh(l, v)),
+        ActivationFn::Silu => map(l, x, up, out, |v| silu(l, v)),
+        ActivationFn::Gelu => map(l, x, up, out, |v| gelu(l, v)),
+        ActivationFn::GeluTanh => map(l, x, up, out, |v| gelu_tanh(l, v)),
     }
 }
 
 leveled! {
     /// `out = function(x)`, times `up` where there is one.
-    pub(crate) fn apply(function: Activation, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) = apply_body;
+    pub(crate) fn apply(function: ActivationFn, x: &[f32], up: Option<&[f32]>, out: &mut [f32]) = apply_body;
 }
 
 pub(super) fn run(tile: &Tile<'_>) {
@@ -79,19 +79,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn formula(function: Activation, x: f64) -> f64 {
+    fn formula(function: ActivationFn, x: f64) -> f64 {
         match function {
-            Activation::Silu => x / (1.0 + (-x).exp()),
+            ActivationFn::Silu => x / (1.0 + (-x).exp()),
             // 1 + erf is checked beside its definition; here its relation to GELU, through a fine integral of
             // the normal density.
-            Activation::Gelu => {
+            ActivationFn::Gelu => {
                 let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
                 let steps = 2000;
                 let h = x / f64::from(steps);
                 let inner: f64 = (1..steps).map(|i| density(f64::from(i) * h)).sum();
                 x * (0.5 + h * (inner + (density(0.0) + density(x)) / 2.0))
             }
-            Activation::GeluTanh => {
+            ActivationFn::GeluTanh => {
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
             }
         }
@@ -104,7 +104,7 @@ mod tests {
             which in 0usize..3,
             gated in any::<bool>(),
         ) {
-            let function = Activation::ALL[which];
+            let function = ActivationFn::ALL[which];
             let (x, up): (Vec<f32>, Vec<f32>) = rows.iter().copied().unzip();
             let up = gated.then_some(&up[..]);
             let mut scalar = vec![f32::NAN; x.len()];
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn far_values_stay_finite() {
         let x = [-1e30, -200.0, -60.0, 60.0, 200.0, 1e10];
-        for function in Activation::ALL {
+        for function in ActivationFn::ALL {
             let mut out = [f32::NAN; 6];
             apply(Level::best(), function, &x, None, &mut out);
             assert!(out[..3].iter().all(|v| v.abs() < 1e-5), "{function:?} {out:?}");

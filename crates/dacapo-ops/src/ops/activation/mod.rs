@@ -1,4 +1,4 @@
-//! Activation functions, alone and gated.
+//! ActivationFn functions, alone and gated.
 
 mod cpu;
 
@@ -8,7 +8,7 @@ use crate::check;
 
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
+pub enum ActivationFn {
     /// `x / (1 + e^-x)` (Elfwing, Uchibe and Doya, 2017).
     Silu,
     /// `x/2 (1 + erf(x / sqrt 2))` (Hendrycks and Gimpel, 2016).
@@ -17,24 +17,24 @@ pub enum Activation {
     GeluTanh,
 }
 
-impl Activation {
-    const ALL: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
+impl ActivationFn {
+    const ALL: [ActivationFn; 3] = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh];
 }
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
-    /// Index into [`Activation::ALL`].
+    /// Index into [`ActivationFn::ALL`].
     function: u32,
 }
 
 impl Params {
-    fn new(function: Activation) -> Self {
+    fn new(function: ActivationFn) -> Self {
         Params { function: function as u32 }
     }
 
-    fn function(self) -> Activation {
-        Activation::ALL[self.function as usize]
+    fn function(self) -> ActivationFn {
+        ActivationFn::ALL[self.function as usize]
     }
 }
 
@@ -58,7 +58,7 @@ pub static GATED: Kernel = Kernel {
 ///
 /// # Errors
 /// An element type or a length that does not fit.
-pub fn activate(enc: &mut CommandEncoder, x: &Buffer, out: &Buffer, function: Activation) -> Result<()> {
+pub fn activate(enc: &mut CommandEncoder, x: &Buffer, out: &Buffer, function: ActivationFn) -> Result<()> {
     check::f32s(ACTIVATE.name, "x", x, x.len())?;
     check::f32s(ACTIVATE.name, "out", out, x.len())?;
     enc.dispatch(Dispatch::new(&ACTIVATE).buffer(x).buffer(out).bytes(&Params::new(function)))
@@ -74,7 +74,7 @@ pub fn gated(
     gate: &Buffer,
     up: &Buffer,
     out: &Buffer,
-    function: Activation,
+    function: ActivationFn,
 ) -> Result<()> {
     check::f32s(GATED.name, "gate", gate, gate.len())?;
     check::f32s(GATED.name, "up", up, gate.len())?;

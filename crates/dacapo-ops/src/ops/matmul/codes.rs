@@ -10,6 +10,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
+use super::pack;
 use super::vector::Vector;
 use super::vector::scalar::Scalar;
 use crate::quant::panel::{BLOCK, ROWS};
@@ -35,21 +36,21 @@ pub struct Chunk<'a> {
     pub acc: &'a mut [f32],
 }
 
-/// Activations of the tokens of a chunk, whole rows.
+/// Activations of the tokens of a chunk, whole rows, packed: see [`super::pack`]. Each group of M tokens is contiguous.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     /// As they are.
     Exact {
-        /// `[tokens, k]`.
+        /// For each group `[k, M]`.
         x: &'a [f32],
-        /// Their sums over each step, `[tokens, k / step]`.
+        /// Their sums over each step, for each group `[k / step, M]`.
         sums: &'a [f32],
     },
     /// Quantized to int8.
     Int8 {
-        /// `[tokens, k]`.
+        /// For each group `[k / 32, M, 32]`.
         codes: &'a [i8],
-        /// `[tokens, k / 32, META]`.
+        /// For each group `[k / 32, M, META]`.
         meta: &'a [f32],
     },
 }
@@ -118,7 +119,6 @@ struct Pass {
     scales: *const f32,
     acc: *mut f32,
     blocks: usize,
-    k: usize,
 }
 
 impl Pass {
@@ -129,7 +129,6 @@ impl Pass {
             scales: chunk.scales.as_ptr().add(lane),
             acc: chunk.acc.as_mut_ptr().add(token * ROWS + lane),
             blocks: chunk.blocks,
-            k: chunk.k,
         }
     }
 
@@ -158,7 +157,6 @@ unsafe fn int8_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usi
     mut meta: *const f32,
 ) {
     let (mut codes, mut scales) = (pass.codes, pass.scales);
-    let meta_row = pass.k / BLOCK * META;
     let mut acc = pass.load::<V, M>();
     for _ in 0..pass.blocks {
         if M == 1 {
@@ -167,9 +165,9 @@ unsafe fn int8_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usi
         let mut sum = [V::sum_zero(); M];
         substeps!(J => {
             let word = unpack::<V, BITS>(codes, J);
-            for m in 0..M {
-                let activations = q.add(m * pass.k + 4 * J).cast::<u32>().read_unaligned();
-                sum[m] = V::sum_dot::<BITS>(sum[m], word, activations);
+            for (m, sum) in sum.iter_mut().enumerate() {
+                let activations = q.add(m * BLOCK + 4 * J).cast::<u32>().read_unaligned();
+                *sum = V::sum_dot::<BITS>(*sum, word, activations);
             }
             if J == 7 || (HALF && J == 3) {
                 let (s, b) = (V::load(scales), V::load(scales.add(ROWS)));
@@ -177,7 +175,7 @@ unsafe fn int8_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usi
                 // META: scale, sum of 32, sum of the first 16, sum of the last 16.
                 let which = if HALF { 2 + J / 4 } else { 1 };
                 for m in 0..M {
-                    let meta = meta.add(m * meta_row);
+                    let meta = meta.add(m * META);
                     let scale = V::mul(s, V::splat(*meta));
                     let dot = V::to_float(V::sum_finish::<BITS>(sum[m]));
                     acc[m] = V::fma(b, V::splat(*meta.add(which)), V::fma(dot, scale, acc[m]));
@@ -186,8 +184,8 @@ unsafe fn int8_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usi
             }
         });
         codes = codes.add(64 * BITS);
-        q = q.add(BLOCK);
-        meta = meta.add(META);
+        q = q.add(M * BLOCK);
+        meta = meta.add(M * META);
     }
     pass.store::<V, M>(acc);
 }
@@ -200,7 +198,6 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
     mut sums: *const f32,
 ) {
     let (mut codes, mut scales) = (pass.codes, pass.scales);
-    let sums_row = pass.k / if HALF { 16 } else { 32 };
     let mut acc = pass.load::<V, M>();
     for _ in 0..pass.blocks {
         if M == 1 {
@@ -211,24 +208,47 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
             let word = unpack::<V, BITS>(codes, J);
             for byte in 0..4 {
                 let code = V::to_float(V::and(V::shift_right(word, 8 * byte as u32), 255));
-                for m in 0..M {
-                    sum[m] = V::fma(code, V::splat(*x.add(m * pass.k + 4 * J + byte)), sum[m]);
+                for (m, sum) in sum.iter_mut().enumerate() {
+                    *sum = V::fma(code, V::splat(*x.add((4 * J + byte) * M + m)), *sum);
                 }
             }
             if J == 7 || (HALF && J == 3) {
                 let (s, b) = (V::load(scales), V::load(scales.add(ROWS)));
                 scales = scales.add(2 * ROWS);
                 for m in 0..M {
-                    acc[m] = V::fma(b, V::splat(*sums.add(m * sums_row)), V::fma(s, sum[m], acc[m]));
+                    acc[m] = V::fma(b, V::splat(*sums.add(m)), V::fma(s, sum[m], acc[m]));
                     sum[m] = V::splat(0.0);
                 }
-                sums = sums.add(1);
+                sums = sums.add(M);
             }
         });
         codes = codes.add(64 * BITS);
-        x = x.add(BLOCK);
+        x = x.add(M * BLOCK);
     }
     pass.store::<V, M>(acc);
+}
+
+/// One pass for the `M` tokens from `token` on.
+#[inline(always)]
+unsafe fn run_pass<V: Vector, const BITS: usize, const HALF: bool, const M: usize>(
+    chunk: &mut Chunk<'_>,
+    input: Input<'_>,
+    token: usize,
+    lane: usize,
+) {
+    let pass = Pass::new(chunk, token, lane);
+    // Groups before this one hold whole rows, this one M values for each value of a row.
+    let (row, at) = (token * chunk.k, M * chunk.first);
+    match input {
+        Input::Int8 { codes, meta } => {
+            let meta = meta.as_ptr().add((row + at) / BLOCK * META);
+            int8_pass::<V, BITS, HALF, M>(pass, codes.as_ptr().add(row + at), meta);
+        }
+        Input::Exact { x, sums } => {
+            let sums = sums.as_ptr().add((row + at) / if HALF { 16 } else { 32 });
+            exact_pass::<V, BITS, HALF, M>(pass, x.as_ptr().add(row + at), sums);
+        }
+    }
 }
 
 /// All tokens and rows of a chunk.
@@ -236,35 +256,13 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
 unsafe fn run_chunk<V: Vector, const BITS: usize, const HALF: bool>(chunk: &mut Chunk<'_>, input: Input<'_>) {
     let tokens = chunk.acc.len() / ROWS;
     for lane in (0..ROWS).step_by(V::LANES) {
-        let mut token = 0;
-        while token < tokens {
-            let at = token * chunk.k + chunk.first;
-            let left = (tokens - token).min(V::TOKENS);
-            let pass = Pass::new(chunk, token, lane);
-            macro_rules! side_by_side {
-                ($($m:literal)*) => {
-                    match input {
-                        Input::Int8 { codes, meta } => {
-                            let (q, meta) = (codes.as_ptr().add(at), meta.as_ptr().add(at / BLOCK * META));
-                            $(if $m <= V::TOKENS && left >= $m {
-                                int8_pass::<V, BITS, HALF, $m>(pass, q, meta);
-                                token += $m;
-                                continue;
-                            })*
-                        }
-                        Input::Exact { x, sums } => {
-                            let step = if HALF { 16 } else { 32 };
-                            let (x, sums) = (x.as_ptr().add(at), sums.as_ptr().add(at / step));
-                            $(if $m <= V::TOKENS && left >= $m {
-                                exact_pass::<V, BITS, HALF, $m>(pass, x, sums);
-                                token += $m;
-                                continue;
-                            })*
-                        }
-                    }
-                };
+        for (token, m) in pack::groups(tokens, V::TOKENS) {
+            match m {
+                8 => run_pass::<V, BITS, HALF, 8>(chunk, input, token, lane),
+                4 => run_pass::<V, BITS, HALF, 4>(chunk, input, token, lane),
+                2 => run_pass::<V, BITS, HALF, 2>(chunk, input, token, lane),
+                _ => run_pass::<V, BITS, HALF, 1>(chunk, input, token, lane),
             }
-            side_by_side!(8 4 2 1);
         }
     }
 }

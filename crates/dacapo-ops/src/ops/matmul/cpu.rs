@@ -26,7 +26,7 @@ fn tile_shape(context: &PlanContext<'_>, params: Params, format: PanelFormat, to
 }
 
 /// `OUT` is the index of the output binding.
-pub(super) fn plan<const OUT: usize>(context: &PlanContext<'_>) -> CpuPlan {
+pub(super) fn plan<const INT8: bool, const OUT: usize>(context: &PlanContext<'_>) -> CpuPlan {
     let params: Params = context.params();
     let format = format(params);
     let n = params.n as usize;
@@ -34,7 +34,7 @@ pub(super) fn plan<const OUT: usize>(context: &PlanContext<'_>) -> CpuPlan {
     let [panels, rows] = tile_shape(context, params, format, tokens);
     CpuPlan::new(n.div_ceil(panels * ROWS), tokens.div_ceil(rows))
         .split(OUT, Split::block(n, rows, panels * ROWS))
-        .scratch(scratch_len(format, rows, params.k as usize))
+        .scratch(scratch_len(format, INT8, rows, params.k as usize))
 }
 
 fn format(params: Params) -> PanelFormat {

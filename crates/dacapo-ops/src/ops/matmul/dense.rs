@@ -2,6 +2,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
+use super::pack;
 use super::vector::Vector;
 use super::vector::scalar::Scalar;
 use crate::quant::Float;
@@ -24,7 +25,7 @@ unsafe fn load<V: Vector, const FLOAT: usize>(values: *const u8, at: usize) -> V
     }
 }
 
-/// `M` tokens, whole rows. `values`, and `acc` with 16 values for each token, start at the rows in question.
+/// A group of `M` tokens, whole rows. `x` is `[k, M]`; `values`, and `acc` with 16 values for each token, start at the rows in question.
 #[inline(always)]
 unsafe fn pass<V: Vector, const FLOAT: usize, const M: usize>(
     values: *const u8,
@@ -42,8 +43,8 @@ unsafe fn pass<V: Vector, const FLOAT: usize, const M: usize>(
                 V::prefetch(values.wrapping_add(PREFETCH + i * bytes));
             }
             let w = load::<V, FLOAT>(values, i * ROWS);
-            for m in 0..M {
-                sum[m] = V::fma(w, V::splat(*x.add(m * k + i)), sum[m]);
+            for (m, sum) in sum.iter_mut().enumerate() {
+                *sum = V::fma(w, V::splat(*x.add(i * M + m)), *sum);
             }
         }
         for m in 0..M {
@@ -62,20 +63,14 @@ unsafe fn run_panel<V: Vector, const FLOAT: usize>(values: &[u8], x: &[f32], k: 
     let tokens = acc.len() / ROWS;
     for lane in (0..ROWS).step_by(V::LANES) {
         let values = values.as_ptr().add(lane * size);
-        let mut token = 0;
-        while token < tokens {
-            let left = (tokens - token).min(V::TOKENS);
+        for (token, m) in pack::groups(tokens, V::TOKENS) {
             let (x, acc) = (x.as_ptr().add(token * k), acc.as_mut_ptr().add(token * ROWS + lane));
-            macro_rules! side_by_side {
-                ($($m:literal)*) => {
-                    $(if $m <= V::TOKENS && left >= $m {
-                        pass::<V, FLOAT, $m>(values, x, k, acc);
-                        token += $m;
-                        continue;
-                    })*
-                };
+            match m {
+                8 => pass::<V, FLOAT, 8>(values, x, k, acc),
+                4 => pass::<V, FLOAT, 4>(values, x, k, acc),
+                2 => pass::<V, FLOAT, 2>(values, x, k, acc),
+                _ => pass::<V, FLOAT, 1>(values, x, k, acc),
             }
-            side_by_side!(8 4 2 1);
         }
     }
 }
@@ -117,8 +112,8 @@ fn avx512<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32
     unsafe { run_panel::<super::vector::avx512::Avx512, FLOAT>(values, x, k, acc) }
 }
 
-/// Sets `acc` (16 for each token) to the products of one dense panel with the activations `x` `[tokens, k]`. Panics if
-/// the lengths do not fit each other or the processor lacks the level.
+/// Sets `acc` (16 for each token) to the products of one dense panel with activations `x`, packed by
+/// [`super::pack`], for each group of M tokens `[k, M]`. Panics if the lengths do not fit each other or the processor lacks the level.
 pub fn run(level: Level, float: Float, values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
     assert!(values.len() >= ROWS * k * float.size() && x.len() >= acc.len() / ROWS * k);
     assert!(level.is_available(), "{} is not available here", level.name());

@@ -3,9 +3,10 @@
 pub mod codes;
 mod cpu;
 pub mod dense;
+pub mod pack;
 pub mod product;
 pub mod scales;
-pub mod vector;
+mod vector;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 
@@ -18,7 +19,7 @@ pub static MATMUL: Kernel = Kernel {
     name: "matmul",
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("y")],
-    cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::exact },
+    cpu: CpuTwin { plan: cpu::plan::<false, 2>, run: cpu::exact },
 };
 
 /// `y = x W^T + bias`, activations as they are.
@@ -26,7 +27,7 @@ pub static MATMUL_BIAS: Kernel = Kernel {
     name: "matmul_bias",
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::read("bias"), Binding::write("y")],
-    cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::exact_bias },
+    cpu: CpuTwin { plan: cpu::plan::<false, 3>, run: cpu::exact_bias },
 };
 
 /// `y = x W^T`, activations as int8.
@@ -34,7 +35,7 @@ pub static MATMUL_INT8: Kernel = Kernel {
     name: "matmul_int8",
     kind: OpKind::Matmul,
     bindings: &[Binding::read("codes"), Binding::read("meta"), Binding::read("weight"), Binding::write("y")],
-    cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::int8 },
+    cpu: CpuTwin { plan: cpu::plan::<true, 3>, run: cpu::int8 },
 };
 
 /// `y = x W^T + bias`, activations as int8.
@@ -48,7 +49,7 @@ pub static MATMUL_INT8_BIAS: Kernel = Kernel {
         Binding::read("bias"),
         Binding::write("y"),
     ],
-    cpu: CpuTwin { plan: cpu::plan::<4>, run: cpu::int8_bias },
+    cpu: CpuTwin { plan: cpu::plan::<true, 4>, run: cpu::int8_bias },
 };
 
 /// Parameters of the kernels: the weight's format and shape.

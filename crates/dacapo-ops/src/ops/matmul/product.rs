@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::codes::{self, Chunk, Input};
-use super::{dense, scales};
+use super::codes::{self, Chunk, Input, META};
+use super::{dense, pack, scales};
 use crate::quant::panel::{BLOCK, PanelFormat, Panels, ROWS};
 use crate::simd::Level;
 
@@ -25,15 +25,37 @@ pub enum Rows<'a> {
     },
 }
 
-/// f32 values of scratch that [`product`] needs for this many tokens.
-pub fn scratch_len(format: PanelFormat, tokens: usize, k: usize) -> usize {
-    match format {
-        PanelFormat::Dense(_) => tokens * ROWS,
-        PanelFormat::Quantized { scales, .. } => {
-            let step = scales.step();
-            tokens * ROWS + k.min(CHUNK) / step * 2 * ROWS + tokens * (k / step)
+/// Lengths of the parts of a product's scratch, in f32 values.
+struct Parts {
+    acc: usize,
+    scales: usize,
+    packed: usize,
+    sums: usize,
+}
+
+impl Parts {
+    fn new(format: PanelFormat, int8: bool, tokens: usize, k: usize) -> Self {
+        // One token needs no packing.
+        let packed = if tokens == 1 { 0 } else { tokens * k };
+        let acc = tokens * ROWS;
+        match format {
+            PanelFormat::Dense(_) => Parts { acc, scales: 0, packed, sums: 0 },
+            PanelFormat::Quantized { scales, .. } => {
+                let step = scales.step();
+                let scales = k.min(CHUNK) / step * 2 * ROWS;
+                match int8 {
+                    true => Parts { acc, scales, packed: packed / 4, sums: packed / BLOCK * META },
+                    false => Parts { acc, scales, packed, sums: 2 * tokens * (k / step) },
+                }
+            }
         }
     }
+}
+
+/// f32 values of scratch that [`product`] needs for this many tokens.
+pub fn scratch_len(format: PanelFormat, int8: bool, tokens: usize, k: usize) -> usize {
+    let Parts { acc, scales, packed, sums } = Parts::new(format, int8, tokens, k);
+    acc + scales + packed + sums
 }
 
 /// Multiplies the rows of `range` (panels) with the activations of `tokens` tokens. `emit(panel, token, sums)` gets 16
@@ -49,10 +71,15 @@ pub fn product(
     scratch: &mut [f32],
     emit: &mut dyn FnMut(usize, usize, &[f32]),
 ) {
-    let (acc, scratch) = scratch.split_at_mut(tokens * ROWS);
     let k = panels.k();
+    let parts = Parts::new(panels.format(), matches!(rows, Rows::Int8 { .. }), tokens, k);
+    let (acc, scratch) = scratch.split_at_mut(parts.acc);
+    let (expanded, scratch) = scratch.split_at_mut(parts.scales);
+    let (packed, scratch) = scratch.split_at_mut(parts.packed);
+    let sums = &mut scratch[..parts.sums];
     match (panels.format(), rows) {
         (PanelFormat::Dense(float), Rows::Exact(x)) => {
+            let x = pack_exact(level, &x[..tokens * k], tokens, packed);
             for panel in range {
                 dense::run(level, float, panels.panel(panel).0, x, k, acc);
                 emit_all(panel, acc, emit);
@@ -60,21 +87,50 @@ pub fn product(
         }
         (PanelFormat::Dense(_), Rows::Int8 { .. }) => panic!("dense weights take exact activations"),
         (PanelFormat::Quantized { scales, .. }, rows) => {
-            let step = scales.step();
-            let (expanded, sums) = scratch.split_at_mut(k.min(CHUNK) / step * 2 * ROWS);
-            let input = match rows {
-                Rows::Exact(x) => {
-                    let sums = &mut sums[..tokens * (k / step)];
-                    scales::sums(&x[..tokens * k], step, sums);
-                    Input::Exact { x, sums }
-                }
-                Rows::Int8 { codes, meta } => Input::Int8 { codes, meta },
-            };
+            let input = pack_input(level, rows, tokens, k, scales.step(), packed, sums);
             for panel in range {
                 acc.fill(0.0);
                 quantized_panel(level, panels, panel, input, expanded, acc);
                 emit_all(panel, acc, emit);
             }
+        }
+    }
+}
+
+/// Exact activations, packed unless there is but one token.
+fn pack_exact<'a>(level: Level, x: &'a [f32], tokens: usize, packed: &'a mut [f32]) -> &'a [f32] {
+    if tokens == 1 {
+        return x;
+    }
+    pack::interleave::<f32, 1>(x, tokens, pack::most(level), packed);
+    packed
+}
+
+/// Activations as the loops over quantized panels read them. `packed` and `sums` are the scratch's parts.
+fn pack_input<'a>(
+    level: Level,
+    rows: Rows<'a>,
+    tokens: usize,
+    k: usize,
+    step: usize,
+    packed: &'a mut [f32],
+    sums: &'a mut [f32],
+) -> Input<'a> {
+    let most = pack::most(level);
+    match rows {
+        Rows::Exact(x) => {
+            let x = &x[..tokens * k];
+            let (plain, sums) = sums.split_at_mut(tokens * (k / step));
+            scales::sums(x, step, plain);
+            pack::interleave::<f32, 1>(plain, tokens, most, sums);
+            Input::Exact { x: pack_exact(level, x, tokens, packed), sums }
+        }
+        Rows::Int8 { codes, meta } if tokens == 1 => Input::Int8 { codes, meta },
+        Rows::Int8 { codes, meta } => {
+            let packed: &mut [i8] = bytemuck::cast_slice_mut(packed);
+            pack::interleave::<i8, BLOCK>(&codes[..tokens * k], tokens, most, packed);
+            pack::interleave::<f32, META>(&meta[..tokens * (k / BLOCK) * META], tokens, most, sums);
+            Input::Int8 { codes: packed, meta: sums }
         }
     }
 }

@@ -45,7 +45,7 @@ impl Weights {
         }
         for first in (0..tokens).step_by(per_pass) {
             let count = per_pass.min(tokens - first);
-            let mut scratch = vec![f32::NAN; scratch_len(panels.format(), count, k)];
+            let mut scratch = vec![f32::NAN; scratch_len(panels.format(), int8, count, k)];
             let rows = if int8 {
                 Rows::Int8 { codes: &codes[first * k..], meta: &meta[first * (k / 32) * META..] }
             } else {

@@ -1,0 +1,47 @@
+//! The verbs.
+
+mod bench;
+mod chat;
+mod completions;
+mod devices;
+mod generate;
+mod inspect;
+mod logits;
+mod perplexity;
+mod tokenize;
+
+use clap::Subcommand;
+
+use crate::error::Result;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Generate(generate::Args),
+    Chat(chat::Args),
+    Logits(logits::Args),
+    Perplexity(perplexity::Args),
+    Tokenize(tokenize::Args),
+    Bench(bench::Args),
+    Inspect(inspect::Args),
+    Devices(devices::Args),
+    Completions(completions::Args),
+}
+
+/// Does it.
+///
+/// # Errors
+/// What made the run fail.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}

@@ -1,0 +1,259 @@
+//! Whole models against transformers' logits and greedy tokens, in every format.
+//!
+//! `tools/oracles/models.py` makes the fixtures and says what is in them.
+
+mod support;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use dacapo_lm::{Error, FinishReason, GenerateOptions, Generation, LoadOptions, Model, Session};
+use serde::Deserialize;
+use support::{Differences, F16_CACHE, F32, INT8, Reference, device, load, logits};
+
+/// A fixture as `index.json` lists it.
+#[derive(Deserialize)]
+struct Fixture {
+    name: String,
+    /// The file to load; empty if it is the folder.
+    file: String,
+    quantized: bool,
+}
+
+impl Fixture {
+    fn path(&self) -> PathBuf {
+        let folder = folder().join(&self.name);
+        if self.file.is_empty() { folder } else { folder.join(&self.file) }
+    }
+
+    fn reference(&self) -> Reference {
+        Reference::open(&folder().join(&self.name).join("reference.safetensors"))
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let fixtures: Vec<Fixture> =
+        serde_json::from_slice(&std::fs::read(folder().join("index.json")).unwrap()).unwrap();
+    assert!(!fixtures.is_empty());
+    fixtures
+}
+
+fn fixture(name: &str) -> Fixture {
+    fixtures().into_iter().find(|f| f.name == name).unwrap()
+}
+
+/// One fixture of each kind: dense and quantized, rotary pairs of both orders, sliding windows, biases, norms of heads.
+const VARIED: [&str; 6] = [
+    "hf-mistral-bf16",
+    "mlx-llama-q4-g64-bf16",
+    "mlx-qwen2-q8-g32-f16",
+    "mlx-mistral-mixed-sharded",
+    "gguf-qwen3-q4_0",
+    "gguf-llama-k-mixed",
+];
+
+fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Generation {
+    let options = GenerateOptions { max_tokens: Some(count), ignore_eos: true, ..Default::default() };
+    session.generate(prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Checks all fixtures, and reports every one that fails.
+fn for_all(check: impl Fn(&Fixture) -> Vec<String>) {
+    let failures: Vec<String> = fixtures()
+        .iter()
+        .flat_map(|f| check(f).into_iter().map(|failure| format!("{}: {failure}", f.name)).collect::<Vec<_>>())
+        .collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// What is wrong with the logits at all positions, and at the end of the long prompt if the fixture has one.
+fn wrong_logits(f: &Fixture, exact: bool) -> Vec<String> {
+    let profile = match (exact, f.quantized) {
+        (true, _) => F32,
+        (false, false) => F16_CACHE,
+        (false, true) => INT8,
+    };
+    let (model, reference) = (load(&f.path(), 2, exact), f.reference());
+    let vocabulary = model.config().vocab_size;
+    let found = logits(&mut model.session().unwrap(), &reference.tokens("prompt").unwrap()).unwrap();
+    let differences = Differences::measure(&found, &reference.floats("logits").unwrap(), vocabulary);
+    let mut wrong = differences.outside(&profile);
+    if let (Some(tokens), Some(expected)) = (reference.tokens("long_prompt"), reference.floats("long_logits")) {
+        let found = logits(&mut model.session().unwrap(), &tokens).unwrap();
+        let last = &found[found.len() - expected.len()..];
+        let differences = Differences::measure(last, &expected, vocabulary);
+        wrong.extend(differences.outside(&profile).into_iter().map(|failure| format!("long prompt: {failure}")));
+    }
+    wrong
+}
+
+#[test]
+fn exact_logits_are_the_references() {
+    for_all(|f| wrong_logits(f, true));
+}
+
+#[test]
+fn default_logits_are_near_the_references() {
+    for_all(|f| wrong_logits(f, false));
+}
+
+#[test]
+fn exact_greedy_tokens_are_the_references() {
+    for_all(|f| {
+        let (model, reference) = (load(&f.path(), 2, true), f.reference());
+        let (prompt, expected) = (reference.tokens("prompt").unwrap(), reference.tokens("greedy").unwrap());
+        let found = generate(&mut model.session().unwrap(), &prompt, expected.len());
+        if found.tokens == expected && found.finish == FinishReason::MaxTokens {
+            return Vec::new();
+        }
+        vec![format!("expected {expected:?}, found {:?} ({})", found.tokens, found.finish.name())]
+    });
+}
+
+/// The bits of logits, so that a difference of any kind is one.
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for name in VARIED {
+        let f = fixture(name);
+        let prompt = f.reference().tokens("prompt").unwrap();
+        for exact in [true, false] {
+            let run = |threads| {
+                let model = load(&f.path(), threads, exact);
+                let mut session = model.session().unwrap();
+                let generated = generate(&mut session, &prompt, 8).tokens;
+                session.truncate(0);
+                (bits(&logits(&mut session, &prompt).unwrap()), generated)
+            };
+            let one = run(1);
+            for threads in [2, 3] {
+                assert!(run(threads) == one, "{name}, exact {exact}: {threads} threads differ from one");
+            }
+        }
+    }
+}
+
+#[test]
+fn prompts_may_be_read_in_parts() {
+    for name in VARIED {
+        let f = fixture(name);
+        let prompt = f.reference().tokens("prompt").unwrap();
+        for exact in [true, false] {
+            let model = load(&f.path(), 2, exact);
+            let whole = logits(&mut model.session().unwrap(), &prompt).unwrap();
+            for parts in [1, 3, 7] {
+                let mut session = model.session().unwrap();
+                let found: Vec<f32> =
+                    prompt.chunks(parts).flat_map(|part| logits(&mut session, part).unwrap()).collect();
+                assert_eq!(session.tokens(), prompt);
+                assert!(bits(&found) == bits(&whole), "{name}, exact {exact}: parts of {parts} differ from one");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_used_again_is_as_good_as_new() {
+    for name in VARIED {
+        let f = fixture(name);
+        let prompt = f.reference().tokens("prompt").unwrap();
+        let model = load(&f.path(), 2, true);
+        let mut session = model.session().unwrap();
+        let first = generate(&mut session, &prompt, 12);
+        assert_eq!(first.cached_tokens, 0);
+
+        // Another end: the beginning is not read again.
+        let mut other = prompt[..17].to_vec();
+        other.extend(prompt[17..].iter().rev());
+        let common = prompt.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        let second = generate(&mut session, &other, 12);
+        assert_eq!(second.cached_tokens, common);
+        assert_eq!(second.tokens, generate(&mut model.session().unwrap(), &other, 12).tokens, "{name}");
+
+        // A prompt that goes on where the last answer ended; its last token was never read.
+        let mut more = other.clone();
+        more.extend(&second.tokens);
+        more.extend(&prompt[..3]);
+        let third = generate(&mut session, &more, 12);
+        assert_eq!(third.cached_tokens, other.len() + second.tokens.len() - 1);
+        assert_eq!(third.tokens, generate(&mut model.session().unwrap(), &more, 12).tokens, "{name}");
+
+        // The whole prompt is there: its last token is read again for its logits.
+        session.truncate(other.len());
+        let fourth = generate(&mut session, &other, 12);
+        assert_eq!((fourth.cached_tokens, fourth.tokens), (other.len() - 1, second.tokens), "{name}");
+    }
+}
+
+#[test]
+fn a_cache_that_grows_keeps_what_it_holds() {
+    // Caches grow after 256 positions, here in the middle of a generation.
+    let f = fixture("gguf-llama-q8_0");
+    let prompt = &f.reference().tokens("long_prompt").unwrap()[..250];
+    let model = load(&f.path(), 2, true);
+    let mut session = model.session().unwrap();
+    let whole = generate(&mut session, prompt, 20);
+    let mut tokens = prompt.to_vec();
+    for (step, &expected) in whole.tokens.iter().enumerate() {
+        let next = generate(&mut model.session().unwrap(), &tokens, 1).tokens;
+        assert_eq!(next, [expected], "step {step}");
+        tokens.extend(next);
+    }
+}
+
+fn short_context(context: usize) -> Model {
+    let f = fixture("gguf-llama-q4_0");
+    let options = LoadOptions { exact: true, context: Some(context) };
+    Model::load(&device(1), &f.path(), &options, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn the_context_is_a_limit() {
+    let model = short_context(12);
+    assert_eq!(model.context(), 12);
+    let mut session = model.session().unwrap();
+    let tokens: Vec<u32> = (0..13).collect();
+    assert!(matches!(
+        logits(&mut session, &tokens),
+        Err(Error::PromptTooLong { tokens: 13, context: 12 })
+    ));
+    assert!(session.tokens().is_empty(), "nothing is read of what does not fit");
+    logits(&mut session, &tokens[..7]).unwrap();
+    assert!(matches!(
+        session.prefill(&tokens[..6], &mut |_, _| ControlFlow::Continue(())),
+        Err(Error::PromptTooLong { tokens: 13, context: 12 })
+    ));
+    assert_eq!(session.tokens(), &tokens[..7]);
+
+    // The last token that is generated need not be read.
+    let full = generate(&mut session, &tokens[..10], 50);
+    assert_eq!((full.finish, full.tokens.len()), (FinishReason::ContextFull, 3));
+    let whole = generate(&mut session, &tokens[..12], 50);
+    assert_eq!((whole.finish, whole.tokens.len()), (FinishReason::ContextFull, 1));
+}
+
+#[test]
+fn tokens_that_the_model_lacks_are_refused() {
+    let model = short_context(64);
+    let vocabulary = model.config().vocab_size;
+    let mut session = model.session().unwrap();
+    let bad = [1, vocabulary as u32, 2];
+    match logits(&mut session, &bad) {
+        Err(Error::TokenOutOfRange { token, vocabulary: rows }) => {
+            assert_eq!((token, rows), (bad[1], vocabulary));
+        }
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+    let options = GenerateOptions::default();
+    let refused = session.generate(&bad, &options, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(refused, Err(Error::TokenOutOfRange { .. })));
+    assert!(session.tokens().is_empty());
+    assert!(session.generate(&[], &options, &mut |_| ControlFlow::Continue(())).is_err());
+}

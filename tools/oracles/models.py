@@ -1,0 +1,306 @@
+"""Makes the whole-model fixtures: tiny random checkpoints in every supported format, and what they must compute.
+
+    python models.py --seed 1 --out ../../crates/dacapo-lm/tests/fixtures/models [--only NAME ...]
+
+Each fixture is a folder: a checkpoint (config.json and safetensors files, or model.gguf) and reference.safetensors with
+    prompt   I32 [28]        token ids
+    logits   F32 [28, V]     logits at all positions: transformers, eager attention, f32, on the exactly dequantized weights
+    greedy   I32 [20]        the greedy continuation
+    margin   F32 [20]        distance of the two highest logits at each step, in standard deviations of the logits
+and for some also a prompt that is longer than the steps in which a cache grows:
+    long_prompt I32 [300], long_logits F32 [8, V] (the last 8 positions)
+index.json lists the fixtures. Weights are drawn again until f32 and f64 agree and no greedy step is a near tie. The table
+that is printed compares other implementations with the reference: f64, mlx-lm in f32, and llama.cpp (int8 activations for
+quantized weights) where llama-cpp-python is installed. The same seed gives the same bytes.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+
+import models_gguf
+import models_mlx
+import models_tokenizer
+
+POSITIONS, LONG, LONG_KEPT, STEPS = 28, 300, 8, 20
+VOCABULARY = models_tokenizer.SIZE
+SMALLEST_MARGIN = 0.01
+LARGEST_F64_ERROR = 2e-5
+
+LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+LINEAR = dict(rope_type="linear", factor=4.0)
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0)
+
+
+def config(kind, rope=None, nested=False, **changes):
+    """A configuration as published checkpoints write it; `nested` in the way of transformers 5."""
+    c = dict(model_type=kind, architectures=[dict(llama="Llama", mistral="Mistral", qwen2="Qwen2", qwen3="Qwen3")[kind] + "ForCausalLM"],
+             vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+             max_position_embeddings=512, rms_norm_eps=1e-5, hidden_act="silu", tie_word_embeddings=False,
+             bos_token_id=models_tokenizer.BOS, eos_token_id=models_tokenizer.EOS)
+    theta = 10000.0
+    if kind == "qwen2":
+        c.update(tie_word_embeddings=True, use_sliding_window=False, rms_norm_eps=1e-6)
+    if kind == "qwen3":
+        c.update(head_dim=32, attention_bias=False, use_sliding_window=False, rms_norm_eps=1e-6)
+        theta = 1e6
+    if kind == "mistral":
+        c.update(sliding_window=9, head_dim=16)
+    if nested:
+        c["rope_parameters"] = dict(rope or dict(rope_type="default"), rope_theta=theta)
+    else:
+        c.update(rope_theta=theta, rope_scaling=rope)
+    c.update(changes)
+    return c
+
+
+def hf(kind, dtype, *args, long=False, **kw):
+    return dict(kind="hf", config=config(kind, *args, **kw), dtype=dtype, quantized=False, long=long)
+
+
+def mlx(kind, dtype, bits, group, *args, predicate=None, shards=1, long=False, **kw):
+    return dict(kind="mlx", config=config(kind, *args, intermediate_size=128, **kw), dtype=dtype, bits=bits, group=group, predicate=predicate,
+                shards=shards, quantized=True, long=long)
+
+
+def ggml(kind, types, *args, version=3, long=False, **kw):
+    quantized = types not in ("F32", "F16", "BF16")
+    return dict(kind="gguf", config=config(kind, *args, **kw), types=types, version=version, quantized=quantized, long=long)
+
+
+def wide(types, layers=1, **kw):
+    """A llama for blocks of 256 elements."""
+    return ggml("llama", types, hidden_size=256, intermediate_size=256, num_hidden_layers=layers, num_attention_heads=8, num_key_value_heads=2,
+                tie_word_embeddings=True, **kw)
+
+
+FIXTURES = {
+    "hf-llama-bf16": hf("llama", "bfloat16", LLAMA3, nested=True, long=True),
+    "hf-llama-linear-bf16": hf("llama", "bfloat16", LINEAR, num_hidden_layers=1),
+    "hf-llama-yarn-f16": hf("llama", "float16", YARN, nested=True, long=True, num_hidden_layers=1),
+    "hf-qwen2-f32": hf("qwen2", "float32", num_hidden_layers=1),
+    "hf-qwen3-f16": hf("qwen3", "float16", nested=True, tie_word_embeddings=True),
+    "hf-mistral-bf16": hf("mistral", "bfloat16", long=True),
+    "mlx-llama-q4-g64-bf16": mlx("llama", "bfloat16", 4, 64, LLAMA3, long=True),
+    "mlx-qwen2-q8-g32-f16": mlx("qwen2", "float16", 8, 32),
+    "mlx-qwen3-q3-g128-f32": mlx("qwen3", "float32", 3, 128, hidden_size=128),
+    "mlx-qwen3-q6-g32-bf16": mlx("qwen3", "bfloat16", 6, 32, tie_word_embeddings=True),
+    "mlx-mistral-mixed-sharded": mlx("mistral", "bfloat16", 4, 32, predicate=models_mlx.mixed, shards=2),
+    "gguf-llama-f32-v2": ggml("llama", "F32", LLAMA3, version=2, num_hidden_layers=1),
+    "gguf-llama-f16": ggml("llama", "F16", LLAMA3, num_hidden_layers=1),
+    "gguf-llama-bf16": ggml("llama", "BF16", num_hidden_layers=1),
+    "gguf-llama-q8_0": ggml("llama", "Q8_0", LLAMA3, long=True),
+    "gguf-llama-q4_0": ggml("llama", "Q4_0"),
+    "gguf-llama-q4_1": ggml("llama", "Q4_1", LINEAR),
+    "gguf-llama-q5_0": ggml("llama", "Q5_0", YARN),
+    "gguf-llama-q5_1": ggml("llama", "Q5_1"),
+    "gguf-qwen2-f16": ggml("qwen2", "F16"),
+    "gguf-qwen2-q5_1": ggml("qwen2", "Q5_1"),
+    "gguf-qwen3-bf16": ggml("qwen3", "BF16", tie_word_embeddings=True),
+    "gguf-qwen3-q4_0": ggml("qwen3", "Q4_0"),
+    "gguf-qwen3-q8_0": ggml("qwen3", "Q8_0", tie_word_embeddings=True),
+    "gguf-llama-q2_k": wide("Q2_K"),
+    "gguf-llama-q3_k": wide("Q3_K"),
+    "gguf-llama-q4_k": wide("Q4_K"),
+    "gguf-llama-q5_k": wide("Q5_K"),
+    "gguf-llama-q6_k": wide("Q6_K"),
+    "gguf-llama-k-mixed": wide(models_gguf.MIXED_K, layers=2),
+}
+
+
+def shapes(c):
+    """Names and shapes of a checkpoint's tensors, in Hugging Face's scheme."""
+    hidden, inner, heads, kv = c["hidden_size"], c["intermediate_size"], c["num_attention_heads"], c["num_key_value_heads"]
+    width = c.get("head_dim") or hidden // heads
+    out = {"model.embed_tokens.weight": (c["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    if not c["tie_word_embeddings"]:
+        out["lm_head.weight"] = (c["vocab_size"], hidden)
+    for i in range(c["num_hidden_layers"]):
+        at = f"model.layers.{i}."
+        for part, rows in (("q", heads), ("k", kv), ("v", kv)):
+            out[f"{at}self_attn.{part}_proj.weight"] = (rows * width, hidden)
+            if c["model_type"] == "qwen2":
+                out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
+            if c["model_type"] == "qwen3" and part != "v":
+                out[f"{at}self_attn.{part}_norm.weight"] = (width,)
+        out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
+        out[f"{at}mlp.gate_proj.weight"] = out[f"{at}mlp.up_proj.weight"] = (inner, hidden)
+        out[f"{at}mlp.down_proj.weight"] = (hidden, inner)
+        out[f"{at}input_layernorm.weight"] = out[f"{at}post_attention_layernorm.weight"] = (hidden,)
+    return out
+
+
+def deviation(name, shape, tied):
+    """Standard deviation of a matrix: attention that prefers some positions, and logits of a spread of about 2."""
+    if name.startswith("model.embed_tokens"):
+        return 2 / shape[1] ** 0.5 if tied else 0.7
+    gain = 2.0 if name.startswith("lm_head") or "gate_proj" in name else 1.5 if "q_proj" in name or "k_proj" in name else 1.2
+    return gain / shape[1] ** 0.5
+
+
+def draw(c, rng):
+    """Random weights in f32."""
+    tied = c["tie_word_embeddings"]
+    out = {}
+    for name, shape in shapes(c).items():
+        x = rng.standard_normal(shape)
+        if tied and name == "model.norm.weight":
+            pass  # Random signs: with a tied output layer the model would repeat its last token otherwise.
+        elif "norm" in name:
+            x = 1 + 0.2 * x
+        elif name.endswith("bias"):
+            x = 0.3 * x
+        else:
+            x = deviation(name, shape, tied) * x
+        out[name] = torch.from_numpy(x.astype(np.float32))
+    return out
+
+
+def plain(c):
+    return {k: v for k, v in c.items() if not k.startswith("quantization")}
+
+
+def load(c, weights, dtype=torch.float32):
+    """The model in transformers, by its ordinary loader."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(os.path.join(folder, "config.json"), plain(c))
+        save_file({k: v.contiguous() for k, v in weights.items()}, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", output_loading_info=True)
+    missing = set(info["missing_keys"]) - ({"lm_head.weight"} if c["tie_word_embeddings"] else set())
+    assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"], info
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(model, ids):
+    return model(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+
+
+@torch.no_grad()
+def greedy(model, prompt):
+    """The greedy continuation and its margins; without a cache, so that nothing but the model itself is in it."""
+    ids, margins = list(prompt), []
+    for _ in range(STEPS):
+        last = model(torch.tensor([ids]), use_cache=False).logits[0, -1].double().numpy()
+        top = np.sort(last)[-2:]
+        margins.append((top[1] - top[0]) / last.std())
+        ids.append(int(last.argmax()))
+    return ids[len(prompt):], margins
+
+
+def error(a, b):
+    """Largest difference of centred logits, in standard deviations of the reference `b`."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+    return np.abs(a - b).max() / np.sqrt((b * b).mean())
+
+
+def write_json(path, value):
+    with open(path, "w") as f:
+        json.dump(value, f, indent=1)
+        f.write("\n")
+
+
+def write_hf(folder, spec, weights):
+    """A folder as transformers writes it; returns its values in f32."""
+    stored = {k: v.to(getattr(torch, spec["dtype"])) for k, v in weights.items()}
+    write_json(folder / "config.json", dict(spec["config"], dtype=spec["dtype"]))
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    models_tokenizer.write(folder)
+    return {k: v.float() for k, v in stored.items()}
+
+
+def write(folder, spec, weights, rng):
+    """Writes a checkpoint and returns the weights that it holds, in f32 and Hugging Face's scheme."""
+    if spec["kind"] == "hf":
+        return write_hf(folder, spec, weights)
+    if spec["kind"] == "mlx":
+        with tempfile.TemporaryDirectory() as source:
+            write_hf(Path(source), spec, weights)
+            models_mlx.convert(source, folder, spec)
+        models_tokenizer.write(folder)
+        return models_mlx.dequantize(folder)
+    scale = lambda name: deviation(name, weights[name].shape, spec["config"]["tie_word_embeddings"])
+    models_gguf.write(folder / "model.gguf", spec, {k: v.numpy() for k, v in weights.items()}, scale, rng)
+    return {k: torch.from_numpy(v) for k, v in models_gguf.dequantize(folder / "model.gguf", spec["config"]).items()}
+
+
+def others(folder, spec, prompt, reference):
+    """How far other implementations are from the reference."""
+    c = spec["config"]
+    if spec["kind"] == "gguf":
+        found = models_gguf.llama_cpp_logits(folder / "model.gguf", prompt)
+        return {} if found is None else {"llama.cpp": error(found, reference)}
+    # mlx-lm sees the whole context where a sliding window is configured: compared is what lies within the window.
+    seen = min(c.get("sliding_window") or len(prompt), len(prompt))
+    return {"mlx-lm": error(models_mlx.logits(folder, prompt)[:seen], reference[:seen])}
+
+
+def attempt(folder, spec, rng):
+    """Makes a fixture; None if its weights make a poor one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    prompt = rng.integers(0, models_tokenizer.TEXT, POSITIONS).tolist()
+    exact = write(folder, spec, draw(spec["config"], rng), rng)
+    model = load(spec["config"], exact)
+    ids, margins = greedy(model, prompt)
+    if min(margins) < SMALLEST_MARGIN:
+        return None
+    reference = logits(model, prompt)
+    out = {"prompt": torch.tensor(prompt, dtype=torch.int32), "logits": torch.from_numpy(reference.copy()),
+           "greedy": torch.tensor(ids, dtype=torch.int32), "margin": torch.tensor(margins, dtype=torch.float32)}
+    double = load(spec["config"], exact, torch.float64)
+    figures = {"f64": error(logits(double, prompt), reference)}
+    if spec["long"]:
+        long = rng.integers(0, models_tokenizer.TEXT, LONG).tolist()
+        last = logits(model, long)[-LONG_KEPT:]
+        figures["f64"] = max(figures["f64"], error(logits(double, long)[-LONG_KEPT:], last))
+        out |= {"long_prompt": torch.tensor(long, dtype=torch.int32), "long_logits": torch.from_numpy(last.copy())}
+    if figures["f64"] > LARGEST_F64_ERROR:
+        return None
+    save_file(out, folder / "reference.safetensors")
+    figures["margin"], figures["std"] = min(margins), float(reference.std())
+    return figures | others(folder, spec, prompt, reference)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--seed", type=int, required=True)
+    p.add_argument("--out", required=True, type=Path)
+    p.add_argument("--only", nargs="*", choices=list(FIXTURES), default=list(FIXTURES))
+    a = p.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    a.out.mkdir(parents=True, exist_ok=True)
+    for number, (name, spec) in enumerate(FIXTURES.items()):
+        if name not in a.only:
+            continue
+        for tries in range(100):
+            rng = np.random.default_rng([a.seed, number, tries])
+            with contextlib.redirect_stdout(io.StringIO()):
+                figures = attempt(a.out / name, spec, rng)
+            if figures is not None:
+                break
+        else:
+            raise SystemExit(f"{name}: no draw is good enough")
+        size = sum(f.stat().st_size for f in (a.out / name).iterdir())
+        print(f"{name:28s} {size / 1e3:6.0f} kB  draw {tries:2d}  " + "  ".join(f"{k} {v:.2g}" for k, v in figures.items()), flush=True)
+    index = [{"name": n, "file": "model.gguf" if s["kind"] == "gguf" else "", "quantized": s["quantized"]} for n, s in FIXTURES.items()]
+    write_json(a.out / "index.json", index)
+    print(f"{sum(f.stat().st_size for f in a.out.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""GGUF files for the whole-model fixtures, written and dequantized with the gguf package.
+
+The package does not quantize to the 256-element blocks: for those, random blocks stand for the weights."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Ggml
+from gguf import quants
+
+import models_tokenizer
+
+MIXED_K = {"token_embd": "Q4_K", "attn_q": "Q3_K", "attn_k": "Q2_K", "attn_v": "Q6_K", "attn_output": "Q5_K", "ffn_gate": "Q2_K", "ffn_up": "Q3_K",
+           "ffn_down": "Q6_K"}
+PARTS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+         "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+         "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+GLOBAL = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+# Where the f16 factors of a block lie: of the scales, and of the minima where there are any (with half the largest code).
+FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2, 7.5), Ggml.Q5_K: (0, 2, 15.5), Ggml.Q6_K: (208, None, 0)}
+
+
+def gguf_name(name):
+    module, leaf = name.rsplit(".", 1)
+    if module in GLOBAL:
+        return f"{GLOBAL[module]}.{leaf}"
+    _, _, layer, part = module.split(".", 3)
+    return f"blk.{layer}.{PARTS[part]}.{leaf}"
+
+
+def heads_of(name, c):
+    """The heads whose rows are reordered in llama's files; None elsewhere."""
+    if c["model_type"] == "llama" and ("q_proj" in name or "k_proj" in name):
+        return c["num_attention_heads"] if "q_proj" in name else c["num_key_value_heads"]
+    return None
+
+
+def reorder(w, heads, to_pairs):
+    """Between rotary pairs that are halves of a head and pairs that are neighbours, as llama's files have them."""
+    half = w.shape[0] // heads // 2
+    split = (heads, 2, half) if to_pairs else (heads, half, 2)
+    return np.ascontiguousarray(w.reshape(*split, -1).swapaxes(1, 2).reshape(w.shape))
+
+
+def random_blocks(shape, kind, deviation, rng):
+    """Blocks of random codes and scales, with factors that give the values about this standard deviation."""
+    at, at_min, middle = FACTORS[kind]
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    blocks = rng.integers(0, 256, (shape[0] * shape[1] // 256, size), dtype=np.uint8)
+
+    def set_factors(values):
+        blocks[:, at:at + 2] = values.astype(np.float16).view(np.uint8)
+        if at_min is not None:
+            blocks[:, at_min:at_min + 2] = (values * middle).astype(np.float16).view(np.uint8)
+
+    # The deviation at a factor that is a power of two, so that nothing is rounded, tells the factor to take.
+    set_factors(np.full((len(blocks), 1), 2.0**-8))
+    unit = quants.dequantize(blocks, kind).std() * 2**8
+    set_factors(deviation / unit * rng.uniform(0.7, 1.3, (len(blocks), 1)))
+    return blocks.reshape(shape[0], -1)
+
+
+def rope_factors(c):
+    """Llama 3.1's divisors of the rotary frequencies, which GGUF files carry as a tensor."""
+    s = c.get("rope_scaling")
+    if not s or s["rope_type"] != "llama3":
+        return None
+    width = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    wavelength = 2 * np.pi * c["rope_theta"] ** (np.arange(0, width, 2) / width)
+    low, high = s["low_freq_factor"], s["high_freq_factor"]
+    blend = np.clip((s["original_max_position_embeddings"] / wavelength - low) / (high - low), 0, 1)
+    return (1 / ((1 - blend) / s["factor"] + blend)).astype(np.float32)
+
+
+def add_metadata(w, c):
+    width = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
+    w.add_context_length(c["max_position_embeddings"])
+    w.add_embedding_length(c["hidden_size"])
+    w.add_block_count(c["num_hidden_layers"])
+    w.add_feed_forward_length(c["intermediate_size"])
+    w.add_head_count(c["num_attention_heads"])
+    w.add_head_count_kv(c["num_key_value_heads"])
+    w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    w.add_rope_freq_base(c["rope_theta"])
+    w.add_rope_dimension_count(width)
+    if width * c["num_attention_heads"] != c["hidden_size"]:
+        w.add_key_length(width)
+        w.add_value_length(width)
+    s = c.get("rope_scaling")
+    if s and s["rope_type"] != "llama3":
+        w.add_rope_scaling_type(gguf.RopeScalingType(s["rope_type"]))
+        w.add_rope_scaling_factor(s["factor"])
+    if s and s["rope_type"] == "yarn":
+        w.add_rope_scaling_orig_ctx_len(s["original_max_position_embeddings"])
+        w.add_rope_scaling_yarn_beta_fast(s["beta_fast"])
+        w.add_rope_scaling_yarn_beta_slow(s["beta_slow"])
+    add_tokenizer(w)
+
+
+def add_tokenizer(w):
+    kinds = [gguf.TokenType.NORMAL] * models_tokenizer.TEXT + [gguf.TokenType.CONTROL] * len(models_tokenizer.SPECIAL)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list(models_tokenizer.tokens())
+    w.add_token_types(kinds)
+    w.add_token_merges([" ".join(m) for m in models_tokenizer.MERGES])
+    w.add_bos_token_id(models_tokenizer.BOS)
+    w.add_eos_token_id(models_tokenizer.EOS)
+    w.add_add_bos_token(False)
+
+
+def write(path, spec, weights, deviation, rng):
+    """Writes a file; `deviation` tells the standard deviation of a tensor of random blocks."""
+    c, types = spec["config"], spec["types"]
+    w = gguf.GGUFWriter(path, c["model_type"])
+    add_metadata(w, c)
+    if (factors := rope_factors(c)) is not None:
+        w.add_tensor("rope_freqs.weight", factors)
+    for name, value in weights.items():
+        if heads := heads_of(name, c):
+            value = reorder(value, heads, to_pairs=True)
+        to = gguf_name(name)
+        kind = Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types] if value.ndim == 2 else Ggml.F32
+        if kind in FACTORS:
+            w.add_tensor(to, random_blocks(value.shape, kind, deviation(name), rng), raw_dtype=kind)
+        elif kind == Ggml.F32:
+            w.add_tensor(to, value)
+        elif kind == Ggml.F16:
+            w.add_tensor(to, value.astype(np.float16))
+        else:
+            w.add_tensor(to, quants.quantize(value, kind), raw_dtype=kind)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    if spec["version"] == 2:
+        # Version 3 added big-endian files; little-endian ones are the same but for the number.
+        with open(path, "r+b") as f:
+            f.seek(4)
+            f.write((2).to_bytes(4, "little"))
+
+
+def dequantize(path, c):
+    """The file's weights as f32, by their Hugging Face names and in their order of rows."""
+    from models import shapes
+
+    found = {t.name: t for t in gguf.GGUFReader(path).tensors}
+    out = {}
+    for name, shape in shapes(c).items():
+        t = found.pop(gguf_name(name))
+        value = quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(shape)
+        heads = heads_of(name, c)
+        out[name] = reorder(value, heads, to_pairs=False) if heads else value.copy()
+    assert set(found) <= {"rope_freqs.weight"}, found.keys()
+    return out
+
+
+def llama_cpp_logits(path, prompt):
+    """llama.cpp's logits with an f32 cache; None if it is not installed, or fails: some builds crash on some types."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "logits.npy"
+        done = subprocess.run([sys.executable, __file__, str(path), json.dumps(prompt), str(out)], capture_output=True)
+        return np.load(out) if done.returncode == 0 else None
+
+
+def run_llama_cpp(path, prompt, out):
+    import llama_cpp
+
+    model = llama_cpp.Llama(model_path=path, n_ctx=128, n_batch=128, logits_all=True, n_threads=2, verbose=False, type_k=0, type_v=0)
+    model.eval(json.loads(prompt))
+    np.save(out, np.array(model.scores[:model.n_tokens], np.float32))
+
+
+if __name__ == "__main__":
+    run_llama_cpp(*sys.argv[1:])

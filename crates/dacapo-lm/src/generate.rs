@@ -64,11 +64,11 @@ pub enum Event<'a> {
         /// Tokens to read.
         total: usize,
     },
-    /// Text was generated. Pieces are whole characters; together they are the result's text.
+    /// A token was generated. Pieces of text are whole characters; together they are the result's text.
     Text {
-        /// The token that completed the piece.
+        /// The token.
         token: u32,
-        /// The piece.
+        /// The piece that it completed; empty if there is nothing to show yet, or at all.
         text: &'a str,
     },
 }

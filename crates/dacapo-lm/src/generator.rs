@@ -118,13 +118,11 @@ impl<'a> Output<'a> {
         if !self.options.ignore_eos && self.eos.contains(&token) {
             return Ok(Some(FinishReason::EndOfText));
         }
-        let mut cancelled = false;
-        if let Some(text) = self.stream.push(token) {
-            let (text, stopped) = self.filter.push(&text);
-            cancelled = self.emit(token, &text, on_event);
-            if stopped {
-                return Ok(Some(FinishReason::StopString));
-            }
+        let text = self.stream.push(token).unwrap_or_default();
+        let (text, stopped) = self.filter.push(&text);
+        let cancelled = self.emit(token, &text, on_event);
+        if stopped {
+            return Ok(Some(FinishReason::StopString));
         }
         if cancelled {
             return Ok(Some(FinishReason::Cancelled));
@@ -140,9 +138,6 @@ impl<'a> Output<'a> {
         text: &str,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> bool {
-        if text.is_empty() {
-            return on_event(Event::Text { token, text }).is_break();
-        }
         self.result.text.push_str(text);
         on_event(Event::Text { token, text }).is_break()
     }

@@ -14,10 +14,11 @@ Examples:
   dacapo tokenize 'Once upon a time' | dacapo tokenize --decode -";
 
 /// Turn text into token ids, on one line, or token ids into text
+///
+/// With --decode, TEXT is token ids, separated by spaces or commas.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The text, or the ids to decode, separated by spaces or commas; "-" reads standard input
     #[command(flatten)]
     prompt: PromptArgs,
     /// Put the text through the model's chat template, as a user's message that awaits an answer

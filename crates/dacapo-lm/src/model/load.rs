@@ -8,7 +8,7 @@ use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{RopeOptions, RopeScaling, Weight, WeightSource};
 
 use super::LoadProgress;
-use super::blocks::{Linear, Mlp, Rope};
+use super::blocks::{Attention, Linear, Mlp, PreNormLayer, Rope};
 use crate::checkpoint::ggml::GgmlType;
 use crate::checkpoint::{self, Checkpoint, LinearSource, LinearWeight, ModelConfig, Tensor, TensorKind};
 use crate::error::{Error, Result};
@@ -45,35 +45,6 @@ impl<'a> Loader<'a> {
     /// The checkpoint's path, for messages.
     pub fn path(&self) -> &Path {
         self.checkpoint.path()
-    }
-
-    /// Positions that a token of this layer sees, itself included; `None` is all.
-    pub fn window(&self, layer: usize) -> Option<usize> {
-        self.config.sliding_windows.get(layer).copied().flatten()
-    }
-
-    /// Projection to queries of the attention at `path`.
-    pub fn q_proj(&mut self, path: &str) -> Result<Linear> {
-        let c = self.config;
-        self.linear(&format!("{path}.q_proj"), c.heads * c.head_dim, c.hidden_size)
-    }
-
-    /// Projection to keys.
-    pub fn k_proj(&mut self, path: &str) -> Result<Linear> {
-        let c = self.config;
-        self.linear(&format!("{path}.k_proj"), c.kv_heads * c.head_dim, c.hidden_size)
-    }
-
-    /// Projection to values.
-    pub fn v_proj(&mut self, path: &str) -> Result<Linear> {
-        let c = self.config;
-        self.linear(&format!("{path}.v_proj"), c.kv_heads * c.head_dim, c.hidden_size)
-    }
-
-    /// Projection back to the residual stream.
-    pub fn o_proj(&mut self, path: &str) -> Result<Linear> {
-        let c = self.config;
-        self.linear(&format!("{path}.o_proj"), c.hidden_size, c.heads * c.head_dim)
     }
 
     /// The linear layer at the module path, `n` outputs and `k` inputs.
@@ -202,6 +173,36 @@ impl<'a> Loader<'a> {
     fn count(&mut self, tensor: &Tensor) {
         self.done.done_bytes += tensor.len as u64;
         (self.progress)(self.done);
+    }
+}
+
+impl Attention {
+    /// The attention of a layer, at the module path: without norms over heads, with the layer's window.
+    pub fn load(loader: &mut Loader<'_>, path: &str, layer: usize, rope: &Arc<Rope>) -> Result<Self> {
+        let c = loader.config;
+        let (d, q, kv) = (c.hidden_size, c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        Ok(Attention {
+            q: loader.linear(&format!("{path}.q_proj"), q, d)?,
+            k: loader.linear(&format!("{path}.k_proj"), kv, d)?,
+            v: loader.linear(&format!("{path}.v_proj"), kv, d)?,
+            o: loader.linear(&format!("{path}.o_proj"), d, q)?,
+            q_norm: None,
+            k_norm: None,
+            window: c.sliding_windows.get(layer).copied().flatten(),
+            rope: rope.clone(),
+        })
+    }
+}
+
+impl PreNormLayer {
+    /// The layer at the module path, around its attention.
+    pub fn load(loader: &mut Loader<'_>, path: &str, attention: Attention) -> Result<Self> {
+        Ok(PreNormLayer {
+            input_norm: loader.norm(&format!("{path}.input_layernorm"))?,
+            attention,
+            post_attention_norm: loader.norm(&format!("{path}.post_attention_layernorm"))?,
+            mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
+        })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Llama (Touvron et al., 2023; Grattafiori et al., 2024): Llama 2 and 3 and the many models of the same shape.
 //!
-//! Pre-norm layers, rotary positions, grouped-query attention without biases, SwiGLU. Llama 3.1 scales the rotary
-//! frequencies for long contexts.
+//! Pre-norm layers, rotary positions, grouped-query attention, SwiGLU. Llama 3.1 scales the rotary frequencies for
+//! long contexts.
 
 use dacapo::Buffer;
 
 use super::Architecture;
 use crate::error::Result;
-use crate::model::blocks::{Attention, Linear, Mlp, PreNormLayer};
+use crate::model::blocks::{Attention, Linear, PreNormLayer};
 use crate::model::load::Loader;
 use crate::model::pass::Pass;
 
@@ -28,22 +28,8 @@ impl Llama {
         let rope = loader.rope()?;
         let layers = (0..loader.config().layers).map(|i| {
             let path = format!("model.layers.{i}");
-            let attention = format!("{path}.self_attn");
-            Ok(PreNormLayer {
-                input_norm: loader.norm(&format!("{path}.input_layernorm"))?,
-                attention: Attention {
-                    q: loader.q_proj(&attention)?,
-                    k: loader.k_proj(&attention)?,
-                    v: loader.v_proj(&attention)?,
-                    o: loader.o_proj(&attention)?,
-                    q_norm: None,
-                    k_norm: None,
-                    window: None,
-                    rope: rope.clone(),
-                },
-                post_attention_norm: loader.norm(&format!("{path}.post_attention_layernorm"))?,
-                mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
-            })
+            let attention = Attention::load(loader, &format!("{path}.self_attn"), i, &rope)?;
+            PreNormLayer::load(loader, &path, attention)
         });
         let layers = layers.collect::<Result<_>>()?;
         Ok(Llama { embed, layers, norm: loader.norm("model.norm")?, head })

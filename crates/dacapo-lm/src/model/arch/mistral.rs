@@ -1,10 +1,10 @@
-//! Mistral (Jiang et al., 2023): Mistral's layers, where a token may see a window of recent positions only.
+//! Mistral (Jiang et al., 2023): Llama's layers, where a token may see a window of recent positions only.
 
 use dacapo::Buffer;
 
 use super::Architecture;
 use crate::error::Result;
-use crate::model::blocks::{Attention, Linear, Mlp, PreNormLayer};
+use crate::model::blocks::{Attention, Linear, PreNormLayer};
 use crate::model::load::Loader;
 use crate::model::pass::Pass;
 
@@ -25,22 +25,8 @@ impl Mistral {
         let rope = loader.rope()?;
         let layers = (0..loader.config().layers).map(|i| {
             let path = format!("model.layers.{i}");
-            let attention = format!("{path}.self_attn");
-            Ok(PreNormLayer {
-                input_norm: loader.norm(&format!("{path}.input_layernorm"))?,
-                attention: Attention {
-                    q: loader.q_proj(&attention)?,
-                    k: loader.k_proj(&attention)?,
-                    v: loader.v_proj(&attention)?,
-                    o: loader.o_proj(&attention)?,
-                    q_norm: None,
-                    k_norm: None,
-                    window: loader.window(i),
-                    rope: rope.clone(),
-                },
-                post_attention_norm: loader.norm(&format!("{path}.post_attention_layernorm"))?,
-                mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
-            })
+            let attention = Attention::load(loader, &format!("{path}.self_attn"), i, &rope)?;
+            PreNormLayer::load(loader, &path, attention)
         });
         let layers = layers.collect::<Result<_>>()?;
         Ok(Mistral { embed, layers, norm: loader.norm("model.norm")?, head })

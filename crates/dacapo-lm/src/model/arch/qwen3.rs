@@ -1,10 +1,10 @@
-//! Qwen3 (Yang et al., 2025): Qwen3's layers with an RMSNorm over each head of queries and keys before the rotation.
+//! Qwen3 (Yang et al., 2025): Llama's layers with an RMSNorm over each head of queries and keys before the rotation.
 
 use dacapo::Buffer;
 
 use super::Architecture;
 use crate::error::Result;
-use crate::model::blocks::{Attention, Linear, Mlp, PreNormLayer};
+use crate::model::blocks::{Attention, Linear, PreNormLayer};
 use crate::model::load::Loader;
 use crate::model::pass::Pass;
 
@@ -25,22 +25,10 @@ impl Qwen3 {
         let rope = loader.rope()?;
         let layers = (0..loader.config().layers).map(|i| {
             let path = format!("model.layers.{i}");
-            let attention = format!("{path}.self_attn");
-            Ok(PreNormLayer {
-                input_norm: loader.norm(&format!("{path}.input_layernorm"))?,
-                attention: Attention {
-                    q: loader.q_proj(&attention)?,
-                    k: loader.k_proj(&attention)?,
-                    v: loader.v_proj(&attention)?,
-                    o: loader.o_proj(&attention)?,
-                    q_norm: Some(loader.head_norm(&format!("{attention}.q_norm"))?),
-                    k_norm: Some(loader.head_norm(&format!("{attention}.k_norm"))?),
-                    window: loader.window(i),
-                    rope: rope.clone(),
-                },
-                post_attention_norm: loader.norm(&format!("{path}.post_attention_layernorm"))?,
-                mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
-            })
+            let mut attention = Attention::load(loader, &format!("{path}.self_attn"), i, &rope)?;
+            attention.q_norm = Some(loader.head_norm(&format!("{path}.self_attn.q_norm"))?);
+            attention.k_norm = Some(loader.head_norm(&format!("{path}.self_attn.k_norm"))?);
+            PreNormLayer::load(loader, &path, attention)
         });
         let layers = layers.collect::<Result<_>>()?;
         Ok(Qwen3 { embed, layers, norm: loader.norm("model.norm")?, head })

@@ -126,9 +126,9 @@ fn decode_stream(bytes: &[u8], folder: &Path) {
     let Ok(tokenizer) = Tokenizer::from_checkpoint(&checkpoint) else { return };
     let ids: Vec<u32> =
         bytes.chunks(2).map(|pair| pair.iter().fold(0, |id, &b| id << 3 | u32::from(b))).collect();
-    let mut stream = tokenizer.decode_stream(bytes.len() % 2 == 0);
+    let mut stream = tokenizer.decode_stream(bytes.len().is_multiple_of(2));
     let mut text = String::new();
     ids.iter().for_each(|&id| text.extend(stream.push(id)));
     text.extend(stream.flush());
-    assert_eq!(text, tokenizer.decode(&ids, bytes.len() % 2 == 0));
+    assert_eq!(text, tokenizer.decode(&ids, bytes.len().is_multiple_of(2)));
 }

@@ -26,8 +26,9 @@ from stories import Story
 
 WINDOW = 256
 SEED = "evaluation"
-RAW_PROMPTS = ["Once upon a time", "The little dragon"]
-CHAT_PROMPTS = ["What is 7 + 15?", "Tell me a story about a cat.", "Who are you?"]
+# Chosen so that no greedy step is a near tie: stories have many equally likely ways to go on.
+RAW_PROMPTS = ["Once upon a time, a", "Long ago"]
+CHAT_PROMPTS = ["What is 7 + 15?", "Tell me a story about a dragon.", "Who are you?"]
 
 
 def unpack_mlx(t, path):
@@ -167,6 +168,20 @@ def share(results):
     return round(sum(results) / len(results), 4)
 
 
+@torch.no_grad()
+def greedy_cases(runner):
+    """Greedy continuations, each with the smallest distance between the best and the second logit on its way."""
+    cases = []
+    for kind, prompts in (("raw", RAW_PROMPTS), ("chat", CHAT_PROMPTS)):
+        for prompt in prompts:
+            ids = runner.tokenizer(prompt)["input_ids"] if kind == "raw" else runner.chat_ids(user(prompt))
+            new = runner.greedy([ids], 64)[0]
+            best = runner.model(torch.tensor([ids + new])).logits[0, len(ids) - 1:-1].topk(2, dim=-1).values
+            cases.append({"kind": kind, "prompt": prompt, "prompt_ids": ids, "ids": new, "text": runner.tokenizer.decode(new),
+                          "smallest_margin": round(float((best[:, 0] - best[:, 1]).min()), 4)})
+    return cases
+
+
 def measure(name, runner, files, write, folder):
     """All figures of one export."""
     figures = {}
@@ -189,12 +204,7 @@ def measure(name, runner, files, write, folder):
     answers = runner.answers([user(prompt) for prompt, _ in beyond])
     figures["sums_beyond_the_range_right"] = share(a == expected for (_, expected), a in zip(beyond, answers))
     wrong += [(prompt, a) for (prompt, expected), a in zip(beyond, answers) if a != expected]
-    figures["greedy"] = []
-    for kind, prompts in (("raw", RAW_PROMPTS), ("chat", CHAT_PROMPTS)):
-        for prompt in prompts:
-            ids = runner.tokenizer(prompt)["input_ids"] if kind == "raw" else runner.chat_ids(user(prompt))
-            new = runner.greedy([ids], 64)[0]
-            figures["greedy"].append({"kind": kind, "prompt": prompt, "prompt_ids": ids, "ids": new, "text": runner.tokenizer.decode(new)})
+    figures["greedy"] = greedy_cases(runner)
     if write:
         ids = torch.tensor(runner.tokenizer(files["heldout"])["input_ids"][:32])
         with torch.no_grad():

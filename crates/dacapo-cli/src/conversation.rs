@@ -1,6 +1,7 @@
 //! From messages and prompts to tokens.
 
-use dacapo_lm::{ChatTemplate, Message, TemplateOptions, Tokenizer};
+use dacapo_lm::template::{Message, TemplateOptions};
+use dacapo_lm::{ChatTemplate, Tokenizer};
 
 use crate::error::Result;
 
@@ -22,7 +23,7 @@ impl Conversation {
 
     /// Adds a turn; `role` is one that chat templates know: "system", "user" or "assistant".
     pub fn push(&mut self, role: &str, content: &str) {
-        self.messages.push(Message { role: role.to_string(), content: content.to_string() });
+        self.messages.push(Message::new(role, content));
     }
 
     /// Takes the last turn back.

@@ -1,6 +1,5 @@
 //! Opening what a verb runs on: device, checkpoint, model.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dacapo::{Device, DeviceOptions};
@@ -31,13 +30,9 @@ pub fn name(source: &SourceArgs) -> String {
 /// Those of [`Checkpoint::open`].
 pub fn checkpoint(source: &SourceArgs) -> Result<Checkpoint> {
     match &source.model {
-        Some(path) => checkpoint_at(path),
+        Some(path) => Ok(Checkpoint::open(path)?),
         None => Ok(dacapo_lm::demo()?),
     }
-}
-
-fn checkpoint_at(path: &Path) -> Result<Checkpoint> {
-    Ok(Checkpoint::open(path)?)
 }
 
 /// Opens the device that the options ask for.
@@ -56,16 +51,15 @@ pub fn device(args: &RunArgs) -> Result<Device> {
     Err(Error::NoBackend { asked, available: available.join(", ") })
 }
 
-/// Loads the model, with a context other than the options' own where `context` is given.
+/// Loads the model.
 ///
 /// # Errors
 /// Those of [`device`] and of [`Model::from_checkpoint`].
-pub fn model(args: &RunArgs, context: Option<usize>) -> Result<Opened> {
+pub fn model(args: &RunArgs) -> Result<Opened> {
     let started = Instant::now();
     let device = device(args)?;
     let checkpoint = checkpoint(&args.source)?;
-    let options =
-        LoadOptions { exact: args.exact, context: context.or(args.context), ..LoadOptions::default() };
+    let options = LoadOptions { exact: args.exact, context: args.context };
     let mut progress = Progress::new("loading", Unit::Bytes);
     let model = Model::from_checkpoint(&device, &checkpoint, &options, &mut |step| {
         progress.update(step.done_bytes, step.total_bytes);

@@ -51,8 +51,7 @@ fn logits_are_the_references() {
     for (name, file) in EXPORTS {
         let model = load(&folder().join(file), 2, true);
         let reference = Reference::open(&folder().join(format!("eval/logits-{name}.safetensors")));
-        let found =
-            logits(&mut model.session().unwrap(), &reference.tokens("tokens").unwrap()).unwrap();
+        let found = logits(&mut model.session().unwrap(), &reference.tokens("tokens").unwrap()).unwrap();
         let expected = reference.floats("logits").unwrap();
         let wrong = Differences::measure(&found, &expected, model.config().vocab_size).outside(&F32);
         assert!(wrong.is_empty(), "{name}: {wrong:?}");
@@ -76,7 +75,8 @@ fn greedy_tokens_are_the_references() {
             let mut session = model.session().unwrap();
             let found = session.generate(&prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap();
             assert_eq!(found.tokens, ids("ids"), "{name}: {text}");
-            let ended = if found.tokens.len() < 64 { FinishReason::EndOfText } else { FinishReason::MaxTokens };
+            let ended =
+                if found.tokens.len() < 64 { FinishReason::EndOfText } else { FinishReason::MaxTokens };
             assert_eq!(found.finish, ended, "{name}: {text}");
         }
     }
@@ -91,8 +91,7 @@ fn perplexity_is_near_the_reference(exact: bool) {
         let tokens = model.tokenizer().encode(&read("heldout.txt"), false).unwrap();
         assert_eq!(tokens.len() as u64, figures["tokens"]);
         let mut session = model.session().unwrap();
-        let found =
-            perplexity(&mut session, &tokens, window, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let found = perplexity(&mut session, &tokens, window, &mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(found.scored as u64, figures["scored_tokens"]);
         let reference = figures["perplexity"].as_f64().unwrap();
         let change = found.value() / reference - 1.0;

@@ -48,7 +48,7 @@ pub struct Args {
 /// # Errors
 /// What made the run fail. At a terminal, an answer that fails is reported and the conversation goes on.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = open::model(&args.run, None)?;
+    let opened = open::model(&args.run)?;
     let Some(template) = opened.model.chat_template() else {
         let expected = "a model with a chat template (dacapo generate --raw needs none)";
         return Err(Error::input(&opened.name, expected, "one without"));

@@ -75,7 +75,7 @@ struct Times {
 /// [`Error::Interrupted`] after Ctrl-C, and what made the run fail.
 pub fn run(args: &Args) -> Result<()> {
     let prompt = args.prompt.read()?;
-    let opened = open::model(&args.run, None)?;
+    let opened = open::model(&args.run)?;
     let options = args.sampling.options(opened.model.config().vocab_size)?;
     let tokens = encode(args, &opened.model, &prompt)?;
     let mut session = opened.model.session()?;

@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
         (None, Some(path)) => Some(read_file(path)?),
         (None, None) => None,
     };
-    let opened = open::model(&args.run, None)?;
+    let opened = open::model(&args.run)?;
     let vocabulary = opened.model.config().vocab_size;
     let tokens = match text {
         Some(text) => encode(&opened.model, &text, args.chat)?,

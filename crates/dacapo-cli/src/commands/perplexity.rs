@@ -61,7 +61,7 @@ struct Report<'a> {
 /// [`Error::Interrupted`] after Ctrl-C, and what made the run fail.
 pub fn run(args: &Args) -> Result<()> {
     let text = read_file(&args.file)?;
-    let opened = open::model(&args.run, None)?;
+    let opened = open::model(&args.run)?;
     let tokens = opened.model.tokenizer().encode(&text, true)?;
     let mut session = opened.model.session()?;
     let window = args.run.context.unwrap_or_else(|| session.context().min(DEFAULT_WINDOW));

@@ -50,7 +50,8 @@ pub struct Profile {
 /// The same weights, activations and sums in F32, in another order of summation.
 pub const F32: Profile = Profile { name: "f32", err: 2e-4, l2: 2e-5, kl_mean: 1e-9, kl_max: 1e-8 };
 /// As [`F32`] with a cache of keys and values in F16.
-pub const F16_CACHE: Profile = Profile { name: "f16 cache", err: 2e-2, l2: 4e-3, kl_mean: 3e-5, kl_max: 3e-4 };
+pub const F16_CACHE: Profile =
+    Profile { name: "f16 cache", err: 2e-2, l2: 4e-3, kl_mean: 3e-5, kl_max: 3e-4 };
 /// As [`F16_CACHE`] with activations in blocks of int8.
 pub const INT8: Profile = Profile { name: "int8", err: 0.5, l2: 8e-2, kl_mean: 1e-2, kl_max: 5e-2 };
 

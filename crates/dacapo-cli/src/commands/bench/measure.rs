@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use dacapo_lm::{Event, GenerateOptions, Model, Session};
+use dacapo_lm::{GenerateOptions, Model, Session};
 
 use crate::error::{Error, Result};
 use crate::interrupt::Watch;
@@ -31,12 +31,11 @@ pub struct Test {
 }
 
 impl Test {
-    /// Positions of the context that the test needs. Generation starts from at least one token, and the token
-    /// that this one yields is not counted.
+    /// Positions of the context that the test needs. Generation starts from at least one token.
     pub fn positions(&self) -> usize {
         match self.kind {
             Kind::Prompt => self.depth + self.tokens,
-            Kind::Generation => self.depth.max(1) + self.tokens + 1,
+            Kind::Generation => self.depth.max(1) + self.tokens,
         }
     }
 }
@@ -108,7 +107,7 @@ impl<'a> Bench<'a> {
         Ok(started.elapsed())
     }
 
-    /// The time from the first token that comes out to the last.
+    /// The time of the steps after the first token, which comes out of the prompt.
     fn generation(&mut self, test: &Test) -> Result<Duration> {
         let held = test.depth.max(1);
         self.go_to(held - 1)?;
@@ -119,15 +118,10 @@ impl<'a> Bench<'a> {
             ..GenerateOptions::default()
         };
         let watch = self.watch;
-        let mut span: Option<(Instant, Instant)> = None;
-        self.session.generate(&prompt, &options, &mut |event| {
-            if let Event::Text { .. } = event {
-                let now = Instant::now();
-                span = Some((span.map_or(now, |(first, _)| first), now));
-            }
+        let generation = self.session.generate(&prompt, &options, &mut |_| {
             if watch.raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(span.map_or(Duration::ZERO, |(first, last)| last - first))
+        Ok(generation.decode)
     }
 
     /// Brings the session to the first `depth` tokens of the pattern.
@@ -169,7 +163,7 @@ mod tests {
     fn a_test_says_what_it_is_and_needs() {
         let test = Test { kind: Kind::Generation, tokens: 128, depth: 0 };
         assert_eq!(test.to_string(), "tg 128");
-        assert_eq!(test.positions(), 130);
+        assert_eq!(test.positions(), 129);
         let test = Test { kind: Kind::Prompt, tokens: 512, depth: 4096 };
         assert_eq!(test.to_string(), "pp 512 @ 4096");
         assert_eq!(test.positions(), 4608);

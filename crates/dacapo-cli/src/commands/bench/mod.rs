@@ -52,7 +52,12 @@ pub struct Args {
 /// # Errors
 /// [`Error::Interrupted`] after Ctrl-C, and what made the run fail.
 pub fn run(args: &Args) -> Result<()> {
-    let opened = open::model(&args.run, None)?;
+    if cfg!(debug_assertions) {
+        output::message(
+            "dacapo: built without full optimization: these speeds are not what a release build reaches",
+        );
+    }
+    let opened = open::model(&args.run)?;
     let mut session = opened.model.session()?;
     let tests = tests(args, session.context())?;
     let watch = Watch::start();

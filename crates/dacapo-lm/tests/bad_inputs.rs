@@ -1,6 +1,7 @@
 //! Files that are damaged or lie, and the one line that each is answered with.
 
 #[path = "../../../fuzz/src/files.rs"]
+#[allow(dead_code, reason = "a test needs a part of the builders")]
 mod files;
 
 use dacapo_lm::{ChatTemplate, Checkpoint, Tokenizer};

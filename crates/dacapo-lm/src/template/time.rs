@@ -31,7 +31,7 @@ fn strftime(format: &str, seconds: u64) -> String {
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let month_name = MONTHS[(month as usize + 11) % 12];
     let day_name = DAYS[((days + 4) % 7) as usize];
-    let hour12 = if hour % 12 == 0 { 12 } else { hour % 12 };
+    let hour12 = if hour.is_multiple_of(12) { 12 } else { hour % 12 };
     let mut out = String::new();
     let mut chars = format.chars();
     while let Some(c) = chars.next() {

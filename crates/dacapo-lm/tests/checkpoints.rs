@@ -1,0 +1,207 @@
+//! Checkpoints as they should be: every layout, both forms of configuration, every way a weight is stored.
+
+#[path = "../../../fuzz/src/files.rs"]
+#[allow(dead_code, reason = "a test needs a part of the builders")]
+mod files;
+
+use std::path::Path;
+
+use dacapo::MappedFile;
+use dacapo_lm::Checkpoint;
+use dacapo_lm::checkpoint::{Format, LinearWeight, ModelConfig, RopeScaling, TensorKind, ggml::GgmlType};
+use files::{TINY_CONFIG, safetensors, safetensors_with_header, tiny_gguf, tiny_mlx};
+use serde_json::{Value, json};
+
+fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let work = tempfile::tempdir().expect("temporary folder");
+    for (name, content) in files {
+        std::fs::write(work.path().join(name), content).expect("write");
+    }
+    work
+}
+
+/// The configuration that `config.json` with this content stands for.
+fn parse(config: Value) -> ModelConfig {
+    let files =
+        folder(&[("config.json", config.to_string().as_bytes()), ("model.safetensors", &safetensors(&[]))]);
+    Checkpoint::open(files.path()).expect("checkpoint").model_config().expect("configuration")
+}
+
+#[test]
+fn mlx_modules_are_listed_or_inferred() {
+    let files = folder(&[("config.json", TINY_CONFIG.as_bytes()), ("model.safetensors", &tiny_mlx())]);
+    let checkpoint = Checkpoint::open(files.path()).expect("checkpoint");
+    assert_eq!(checkpoint.format(), Format::Mlx);
+    let numbers = |path: &str| match checkpoint.linear(path, 4, 64).expect(path).weight {
+        LinearWeight::Affine { bits, group, weight, scales, biases } => {
+            assert_eq!([&weight.name, &scales.name, &biases.name].map(|n| n.starts_with(path)), [true; 3]);
+            (bits, group, scales.kind)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(numbers("model.embed_tokens"), (4, 32, TensorKind::BF16), "from the shapes");
+    assert_eq!(numbers("lm_head"), (8, 64, TensorKind::F16), "from the list");
+    let config = checkpoint.model_config().expect("configuration");
+    assert_eq!((config.bos_id, config.eos_ids.as_slice()), (Some(1), [2, 3].as_slice()));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim), (2, 1, 32));
+    let llama3 =
+        RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original: 8 };
+    assert_eq!(config.rope.scaling, llama3);
+    assert!(!config.rope.interleaved);
+}
+
+#[test]
+fn the_same_top_level_numbers_may_mean_another_split_for_another_width() {
+    // 8 words and 1 scale: 4 bits in groups of 64, or 2 bits in groups of 128.
+    let tensors = safetensors(&[
+        ("m.weight", "U32", &[2, 8], 64),
+        ("m.scales", "F32", &[2, 1], 8),
+        ("m.biases", "F32", &[2, 1], 8),
+        ("m.bias", "F32", &[2], 8),
+    ]);
+    let config = br#"{"quantization":{"bits":4,"group_size":64}}"#;
+    let files = folder(&[("config.json", config), ("model.safetensors", &tensors)]);
+    let checkpoint = Checkpoint::open(files.path()).expect("checkpoint");
+    for (k, expected) in [(64, (4, 64)), (128, (2, 128))] {
+        let source = checkpoint.linear("m", 2, k).expect("module");
+        assert!(source.bias.is_some());
+        match source.weight {
+            LinearWeight::Affine { bits, group, .. } => assert_eq!((bits, group), expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn shards_are_found_by_index_or_by_name() {
+    let (one, two) =
+        (safetensors(&[("a", "F16", &[2], 4)]), safetensors(&[("b", "U8", &[3], 3), ("c", "F64", &[], 8)]));
+    let index = br#"{"weight_map":{"a":"x.safetensors","b":"y.safetensors","c":"y.safetensors"}}"#;
+    let indexed = folder(&[
+        ("config.json", b"{}"),
+        ("x.safetensors", &one),
+        ("y.safetensors", &two),
+        ("model.safetensors.index.json", index),
+    ]);
+    let named = folder(&[
+        ("config.json", b"{}"),
+        ("model-00001-of-00002.safetensors", &one),
+        ("model-00002-of-00002.safetensors", &two),
+        ("other.safetensors", b"not a model's file"),
+    ]);
+    for files in [indexed, named] {
+        let checkpoint = Checkpoint::open(files.path()).expect("checkpoint");
+        assert_eq!(checkpoint.format(), Format::HuggingFace);
+        let all: Vec<_> =
+            checkpoint.tensors().iter().map(|t| (t.name.as_str(), t.kind, t.shape.as_slice())).collect();
+        let expected: [(&str, TensorKind, &[usize]); 3] =
+            [("a", TensorKind::F16, &[2]), ("b", TensorKind::U8, &[3]), ("c", TensorKind::F64, &[])];
+        assert_eq!(all, expected);
+    }
+}
+
+#[test]
+fn one_file_may_be_opened_by_itself_and_data_may_lie_anywhere() {
+    let header = r#"{"__metadata__":{"format":"mlx"},"z":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}} "#;
+    let mut bytes = safetensors_with_header(header, 5);
+    let data = 8 + header.len();
+    bytes[data + 1..].copy_from_slice(&1.5f32.to_le_bytes());
+    let files = folder(&[("config.json", b"{}"), ("weights.safetensors", &bytes)]);
+    let checkpoint = Checkpoint::open(files.path().join("weights.safetensors")).expect("checkpoint");
+    assert_eq!(checkpoint.format(), Format::Mlx);
+    let tensor = checkpoint.require("z").expect("tensor");
+    assert_eq!((tensor.offset, tensor.len), (data + 1, 4));
+    assert_eq!(tensor.bytes(), 1.5f32.to_le_bytes());
+    assert_eq!(checkpoint.tensors()[0].name, "a", "in the order of the data");
+}
+
+#[test]
+fn gguf_answers_to_hugging_face_names() {
+    let mut bytes = tiny_gguf("llama")
+        .tensor("token_embd.weight", &[32, 4], 0, 512)
+        .tensor("blk.0.attn_q.weight", &[32, 64], 2, 1152)
+        .tensor("blk.0.attn_q.bias", &[64], 0, 256)
+        .tensor("rope_freqs.weight", &[16], 0, 64)
+        .build();
+    // The last bytes of the file are the last tensor's.
+    let end = bytes.len();
+    bytes[end - 1] = 7;
+    let file = MappedFile::embedded("built-in.gguf", Box::leak(bytes.into_boxed_slice()));
+    let checkpoint = Checkpoint::from_files(&[file]).expect("checkpoint");
+    assert_eq!(checkpoint.format(), Format::Gguf);
+    assert_eq!(checkpoint.path(), Path::new("built-in.gguf"));
+
+    let query = checkpoint.linear("model.layers.0.self_attn.q_proj", 64, 32).expect("module");
+    assert!(matches!(query.weight, LinearWeight::Ggml(t) if t.kind == TensorKind::Ggml(GgmlType::Q4_0)
+        && t.file_name == "blk.0.attn_q.weight" && t.shape == [64, 32] && t.len == 1152));
+    assert!(query.bias.is_some());
+    let embedding = checkpoint.embedding("model.embed_tokens", 4, 32).expect("module");
+    assert!(matches!(embedding.weight, LinearWeight::Dense(t) if t.kind == TensorKind::F32));
+    assert_eq!(checkpoint.floats("rope_freqs.weight", &[16]).expect("tensor").bytes()[63], 7);
+
+    let config = checkpoint.model_config().expect("configuration");
+    assert_eq!((config.vocab_size, config.head_dim, config.kv_heads), (4, 32, 1));
+    assert_eq!(config.rope.scaling, RopeScaling::Factors);
+    assert!(config.rope.interleaved && config.tie_word_embeddings && config.attention_bias);
+    assert!(!config.attention_output_bias && !config.mlp_bias);
+}
+
+#[test]
+fn both_forms_of_rope_are_one() {
+    let flat =
+        json!({"model_type": "llama", "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}});
+    let nested = json!({"model_type": "llama", "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 4.0}});
+    assert_eq!(parse(flat.clone()), parse(nested));
+    assert_eq!(parse(flat).rope.scaling, RopeScaling::Linear { factor: 4.0 });
+
+    let yarn = |more: Value| {
+        let mut rope = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32});
+        rope.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        match parse(json!({"model_type": "qwen3", "rope_parameters": rope})).rope.scaling {
+            RopeScaling::Yarn { attention_factor, truncate, beta_fast, beta_slow, original, .. } => {
+                assert_eq!((beta_fast, beta_slow, original), (32.0, 1.0, 32));
+                (attention_factor, truncate)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(yarn(json!({})), (0.1 * 4f64.ln() + 1.0, true));
+    assert_eq!(yarn(json!({"attention_factor": 1.25, "truncate": false})), (1.25, false));
+    assert_eq!(yarn(json!({"mscale": 1.0, "mscale_all_dim": 1.0})), (1.0, true));
+}
+
+#[test]
+fn windows_follow_transformers() {
+    let windows = |config: Value| parse(config).sliding_windows;
+    let mistral = |more: Value| {
+        let mut config = json!({"model_type": "mistral", "num_hidden_layers": 2});
+        config.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        windows(config)
+    };
+    assert_eq!(mistral(json!({})), [Some(4096); 2]);
+    assert_eq!(mistral(json!({"sliding_window": null})), [None; 2]);
+    assert_eq!(mistral(json!({"sliding_window": 8})), [Some(8); 2]);
+
+    let qwen =
+        json!({"model_type": "qwen2", "num_hidden_layers": 3, "sliding_window": 8, "max_window_layers": 2});
+    assert_eq!(windows(qwen.clone()), [None; 3], "off unless asked for");
+    let mut used = qwen;
+    used["use_sliding_window"] = json!(true);
+    assert_eq!(windows(used.clone()), [None, None, Some(8)]);
+    used["layer_types"] = json!(["sliding_attention", "full_attention", "full_attention"]);
+    assert_eq!(windows(used), [Some(8), None, None]);
+}
+
+#[test]
+fn defaults_are_those_of_the_classes() {
+    let qwen2 = parse(json!({"model_type": "qwen2"}));
+    assert!(qwen2.attention_bias && !qwen2.attention_output_bias);
+    assert_eq!((qwen2.vocab_size, qwen2.kv_heads, qwen2.bos_id, qwen2.eos_ids.len()), (151936, 32, None, 0));
+    let qwen3 = parse(json!({"model_type": "qwen3", "attention_bias": true, "hidden_size": 64}));
+    assert!(qwen3.attention_output_bias);
+    assert_eq!(qwen3.head_dim, 128, "not from the hidden size");
+    let llama = parse(json!({"model_type": "llama", "num_attention_heads": 8, "num_key_value_heads": null}));
+    assert_eq!((llama.kv_heads, llama.head_dim, llama.bos_id, llama.eos_ids), (8, 512, Some(1), vec![2]));
+    let mistral = parse(json!({"model_type": "mistral"}));
+    assert_eq!((mistral.kv_heads, mistral.context_length), (8, 131072));
+}

@@ -47,11 +47,14 @@ impl<'a> Loader<'a> {
         self.checkpoint.path()
     }
 
-    /// The linear layer at the module path, `n` outputs and `k` inputs.
-    pub fn linear(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
+    /// The linear layer at the module path, `n` outputs and `k` inputs. A bias is needed or ignored, as the
+    /// configuration has it.
+    pub fn linear(&mut self, path: &str, n: usize, k: usize, with_bias: bool) -> Result<Linear> {
         let source = self.checkpoint.linear(path, n, k)?;
+        let bias =
+            if with_bias { Some(self.checkpoint.floats(&format!("{path}.bias"), &[n])?) } else { None };
         let weight = Arc::new(self.weight(&source)?);
-        let bias = source.bias.map(|bias| self.floats(bias)).transpose()?;
+        let bias = bias.map(|bias| self.floats(bias)).transpose()?;
         self.bytes_per_token += weight.byte_len() as u64;
         Ok(Linear { weight, bias })
     }
@@ -66,7 +69,7 @@ impl<'a> Loader<'a> {
             self.bytes_per_token += weight.byte_len() as u64;
             return Ok((embed, Linear { weight, bias: None }));
         }
-        Ok((embed, self.linear("lm_head", v, d)?))
+        Ok((embed, self.linear("lm_head", v, d, false)?))
     }
 
     /// The weight of a norm over the residual stream.
@@ -182,10 +185,10 @@ impl Attention {
         let c = loader.config;
         let (d, q, kv) = (c.hidden_size, c.heads * c.head_dim, c.kv_heads * c.head_dim);
         Ok(Attention {
-            q: loader.linear(&format!("{path}.q_proj"), q, d)?,
-            k: loader.linear(&format!("{path}.k_proj"), kv, d)?,
-            v: loader.linear(&format!("{path}.v_proj"), kv, d)?,
-            o: loader.linear(&format!("{path}.o_proj"), d, q)?,
+            q: loader.linear(&format!("{path}.q_proj"), q, d, c.attention_bias)?,
+            k: loader.linear(&format!("{path}.k_proj"), kv, d, c.attention_bias)?,
+            v: loader.linear(&format!("{path}.v_proj"), kv, d, c.attention_bias)?,
+            o: loader.linear(&format!("{path}.o_proj"), d, q, c.attention_output_bias)?,
             q_norm: None,
             k_norm: None,
             window: c.sliding_windows.get(layer).copied().flatten(),
@@ -209,11 +212,12 @@ impl PreNormLayer {
 impl Mlp {
     /// The gated MLP at the module path.
     pub fn load(loader: &mut Loader<'_>, path: &str) -> Result<Self> {
-        let (d, i) = (loader.config.hidden_size, loader.config.intermediate_size);
+        let (d, i, bias) =
+            (loader.config.hidden_size, loader.config.intermediate_size, loader.config.mlp_bias);
         Ok(Mlp {
-            gate: loader.linear(&format!("{path}.gate_proj"), i, d)?,
-            up: loader.linear(&format!("{path}.up_proj"), i, d)?,
-            down: loader.linear(&format!("{path}.down_proj"), d, i)?,
+            gate: loader.linear(&format!("{path}.gate_proj"), i, d, bias)?,
+            up: loader.linear(&format!("{path}.up_proj"), i, d, bias)?,
+            down: loader.linear(&format!("{path}.down_proj"), d, i, bias)?,
             act: match loader.config.hidden_act {
                 checkpoint::Activation::Silu => dacapo_ops::ActivationFn::Silu,
                 checkpoint::Activation::Gelu => dacapo_ops::ActivationFn::Gelu,

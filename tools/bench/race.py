@@ -22,7 +22,7 @@ def dacapo(args, model):
     command = [args.dacapo, "bench", "--model", model, "-p", args.prompt, "-n", args.generate, "--repeat", "1", "--json"]
     command += ["--threads", str(args.threads)]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {f"{r['kind']}{r['tokens']}": r["tokens_per_second"]["median"] for r in report["results"]}
+    return {f"{r['test']} {r['tokens']}": r["median"] for r in report["tests"]}
 
 
 def child(args, name, model):
@@ -39,6 +39,8 @@ def measure_llama(args):
     mp = ll.llama_model_default_params()
     mp.use_mmap = False
     model = ll.llama_model_load_from_file(args.gguf.encode(), mp)
+    if not model:
+        sys.exit(f"llama.cpp cannot load {args.gguf}")
     cp = ll.llama_context_default_params()
     prompts, generate = numbers(args.prompt), numbers(args.generate)
     cp.n_ctx = max(prompts + generate) + 64
@@ -63,14 +65,14 @@ def measure_llama(args):
         start = time.perf_counter()
         for i in range(0, n, 512):
             decode([1 + t % 100 for t in range(i, min(i + 512, n))])
-        result[f"prompt{n}"] = n / (time.perf_counter() - start)
+        result[f"prompt {n}"] = n / (time.perf_counter() - start)
     for n in generate:
         clear()
         decode([1])
         start = time.perf_counter()
         for t in range(n):
             decode([1 + t % 100])
-        result[f"generate{n}"] = n / (time.perf_counter() - start)
+        result[f"generation {n}"] = n / (time.perf_counter() - start)
     return result
 
 
@@ -87,7 +89,7 @@ def measure_mlx(args):
     for t in range(tokens):
         mx.eval(model(mx.array([[1 + t]]), cache=cache))
     # A few tokens tell enough: this build is far slower than the others on x86.
-    return {f"generate{n}": tokens / (time.perf_counter() - start) for n in numbers(args.generate)}
+    return {f"generation {n}": tokens / (time.perf_counter() - start) for n in numbers(args.generate)}
 
 
 def numbers(text):

@@ -137,9 +137,10 @@ def write_gguf(s, kind, path, rng):
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
     alphabet = byte_alphabet()
-    w.add_token_list(alphabet + [f"<unused{i}>" for i in range(s["vocab"] - 256)])
-    w.add_token_types([1] * 256 + [5] * (s["vocab"] - 256))
-    w.add_token_merges([])
+    # One merge: llama.cpp wants at least one.
+    w.add_token_list([*alphabet, "ab"] + [f"<unused{i}>" for i in range(s["vocab"] - 257)])
+    w.add_token_types([1] * 257 + [5] * (s["vocab"] - 257))
+    w.add_token_merges(["a b"])
     w.add_eos_token_id(s["vocab"] - 1)
     for _, name, n in norms(s):
         w.add_tensor(f"{name}.weight", np.ones(n, np.float32))

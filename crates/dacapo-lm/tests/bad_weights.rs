@@ -1,9 +1,10 @@
 //! Checkpoints that open and cannot be run: what is wrong shows only when weights are read.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{Checkpoint, Error, LoadOptions, Model};
+use dacapo_lm::{Checkpoint, Error, GenerateOptions, LoadOptions, Model};
 
 fn demo(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo").join(part)
@@ -91,4 +92,20 @@ fn a_bias_that_the_configuration_asks_for_must_be_there() {
 fn damage_that_is_undone_loads() {
     let dir = damaged_folder("model.norm.weight", &[]);
     assert_eq!(load(dir.path()).unwrap().config().layers, 6);
+}
+
+#[test]
+fn a_model_without_a_tokenizer_gives_tokens() {
+    let dir = damaged_folder("model.norm.weight", &[]);
+    std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    let model = load(dir.path()).unwrap();
+    let message = model.tokenizer().unwrap_err().to_string();
+    assert!(message.contains("tokenizer.json"), "{message}");
+    let options = GenerateOptions { max_tokens: Some(5), ignore_eos: true, ..GenerateOptions::default() };
+    let generate =
+        |options| model.session().unwrap().generate(&[1, 2], options, &mut |_| ControlFlow::Continue(()));
+    let generation = generate(&options).unwrap();
+    assert_eq!((generation.tokens.len(), generation.text.as_str()), (5, ""));
+    let stop = GenerateOptions { stop: vec!["x".into()], ..options.clone() };
+    assert_eq!(generate(&stop).unwrap_err().to_string(), message);
 }

@@ -9,7 +9,8 @@ use common::{device, increment, mix, mixed};
 use dacapo::{
     Buffer, ChunkOptions, ComputeGraph, DType, Device, Dispatch, GraphOptions, ScheduleOptions, Strategy,
 };
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, any, prop, proptest};
+use proptest::strategy::Strategy as Generate;
 
 /// Elements of a buffer.
 const LEN: usize = 48;
@@ -134,13 +135,13 @@ fn separated(group_of: &[usize], pairs: &[(usize, usize)]) -> bool {
     pairs.iter().all(|&(i, j)| group_of[i] < group_of[j])
 }
 
-fn any_view(buffers: Range<usize>, len: usize) -> impl Strategy<Value = View> {
+fn any_view(buffers: Range<usize>, len: usize) -> impl Generate<Value = View> {
     (buffers, 0..=LEN - len).prop_map(move |(buffer, start)| (buffer, start..start + len))
 }
 
 /// Random shapes, and the repairs that make a program valid: no step may read what it writes, and transient buffers
 /// are written as a whole before anything else touches them.
-fn any_program(steps: Range<usize>) -> impl Strategy<Value = Program> {
+fn any_program(steps: Range<usize>) -> impl Generate<Value = Program> {
     (1..5_usize, 0..5_usize).prop_flat_map(move |(shared, transient)| {
         let buffers = shared + transient;
         let step = (1..LEN / 2, any::<bool>()).prop_flat_map(move |(len, add)| {
@@ -206,7 +207,8 @@ fn check_schedules(program: &Program, graph: &ComputeGraph) {
             assert!(!separated(&without, &pairs), "{strategy:?}: barrier {barrier} is not needed");
         }
         let again = arranged.reorder(&ScheduleOptions { strategy }).1;
-        assert_eq!((again.groups, again.lower_bound), (count, chain), "arranging twice");
+        assert_eq!(again.lower_bound, chain, "barriers asked for stay what they are");
+        assert!(again.groups == count || matches!(strategy, Strategy::LookAhead(_)), "{strategy:?} twice");
     }
     let order = graph.dependencies();
     let longest = order.longest_chain();

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::buffer::{Allocation, Buffer, Gate, Reclaim, lock};
+use crate::buffer::{Allocation, Buffer, Gate, Reclaim, Role, lock};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo};
-use crate::hal::{Backend, Memory};
+use crate::hal::{Backend, Completion, Memory};
 use crate::profile::{Counters, SharedCounters};
 use crate::registry::KernelRegistry;
 use crate::submission::{Fate, Submission};
@@ -90,7 +90,7 @@ impl Device {
     pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
         let memory = self.inner.backend.allocate(len * dtype.size())?;
-        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+        Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
     /// A buffer with these elements.
@@ -118,7 +118,23 @@ impl Device {
     ) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
         let memory = self.inner.backend.map_file(file, offset, len * dtype.size())?;
-        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+        Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
+    }
+
+    /// A buffer for a value that lives only inside a graph: written by one dispatch, read by later ones of the
+    /// same graph, seen by nobody else. It has no memory until the graph is compiled or finished; then the values
+    /// of the graph share one arena. Every byte must be written before it is read, and a kernel that is given a
+    /// transient buffer to write must write all of it.
+    ///
+    /// Until then nothing but recording can use it: live encoding and host access fail with
+    /// [`Error::Transient`](crate::Error::Transient).
+    ///
+    /// # Errors
+    /// If the shape is too large to address.
+    pub fn transient(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let len = crate::buffer::element_count(shape)? * dtype.size();
+        let memory = Arc::new(crate::transient::NoMemory { len });
+        Buffer::new(self.allocation(memory, Role::Transient, None), 0, dtype, shape)
     }
 
     /// The kernels compiled so far.
@@ -153,8 +169,13 @@ impl Device {
         &self.inner.counters
     }
 
-    pub(crate) fn allocation(&self, memory: Arc<dyn Memory>, reclaim: Option<Reclaim>) -> Arc<Allocation> {
-        Allocation::new(self.inner.id, memory, self.inner.gate.clone(), reclaim)
+    pub(crate) fn allocation(
+        &self,
+        memory: Arc<dyn Memory>,
+        role: Role,
+        reclaim: Option<Reclaim>,
+    ) -> Arc<Allocation> {
+        Allocation::new(self.inner.id, memory, self.inner.gate.clone(), role, reclaim)
     }
 
     /// Fails if a submission failed whose handles were all dropped before anybody asked.
@@ -174,10 +195,10 @@ impl Device {
         lost
     }
 
-    /// Submits a command buffer that uses these allocations, writing those marked so.
+    /// Submits work that uses these allocations, writing those marked so. `submit` hands it to the backend.
     pub(crate) fn submit(
         &self,
-        commands: Box<dyn crate::hal::CommandBuffer>,
+        submit: impl FnOnce() -> Result<Arc<dyn Completion>>,
         uses: &[(Arc<Allocation>, bool)],
     ) -> Result<Submission> {
         self.report_lost()?;
@@ -186,7 +207,7 @@ impl Device {
         for (allocation, writes) in uses {
             allocation.check_submit(*writes)?;
         }
-        let completion = commands.submit()?;
+        let completion = submit()?;
         let submission = Submission::new(completion, self.inner.counters.clone());
         for (allocation, writes) in uses {
             allocation.used_by(&submission, *writes);

@@ -5,13 +5,24 @@ use std::sync::Arc;
 
 use crate::buffer::Allocation;
 use crate::device::Device;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Bound, Dispatch};
 use crate::graph::ComputeGraph;
-use crate::hal::CommandBuffer;
+use crate::hal::{CommandBuffer, Recording};
 use crate::hazard::MemRanges;
 use crate::profile::Counters;
 use crate::submission::Submission;
 use crate::{Error, Result};
+
+/// An allocation that work uses, and whether it writes it.
+pub(crate) type Use = (Arc<Allocation>, bool);
+
+/// An encoder's work, ready to be submitted any number of times.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub recording: Arc<dyn Recording>,
+    pub uses: Vec<Use>,
+    pub counters: Counters,
+}
 
 /// Encodes dispatches for a device.
 ///
@@ -29,7 +40,7 @@ pub struct CommandEncoder {
     /// Dispatches since the last barrier.
     group: usize,
     /// Allocations used, by id, and whether one of the dispatches writes them.
-    uses: HashMap<u64, (Arc<Allocation>, bool)>,
+    uses: HashMap<u64, Use>,
     counters: Counters,
     capture: Option<ComputeGraph>,
 }
@@ -84,22 +95,44 @@ impl CommandEncoder {
         Ok(())
     }
 
-    /// Adds a dispatch to the command buffer.
+    /// Adds a dispatch to the command buffer, after a barrier if there is a hazard.
     pub(crate) fn encode(&mut self, dispatch: &Dispatch) -> Result<()> {
-        let kernel = dispatch.kernel();
         let bound = dispatch.bind()?;
+        let hazard = self.hazards.hazard(&bound.ranges).is_some();
+        self.add(dispatch, &bound, hazard)?;
+        self.hazards.record(&bound.ranges);
+        Ok(())
+    }
+
+    /// Adds a dispatch of which is known whether a barrier has to come before it: a pass that asked the hazard
+    /// rule has put a boundary there or not.
+    pub(crate) fn encode_grouped(&mut self, dispatch: &Dispatch, boundary: bool) -> Result<()> {
+        let bound = dispatch.bind()?;
+        debug_assert!(
+            boundary || self.hazards.hazard(&bound.ranges).is_none(),
+            "a hazard inside a group at {}",
+            dispatch.kernel().name
+        );
+        self.add(dispatch, &bound, boundary && self.group > 0)?;
+        self.hazards.record(&bound.ranges);
+        Ok(())
+    }
+
+    fn add(&mut self, dispatch: &Dispatch, bound: &Bound, barrier: bool) -> Result<()> {
+        let kernel = dispatch.kernel();
         let pipeline = self.device.registry().pipeline(self.device.backend(), kernel)?;
         for (view, binding) in bound.views.iter().zip(kernel.bindings) {
+            let what = || format!("argument {} of {}", binding.name, kernel.name);
             if view.allocation().device != self.device.id() {
-                return Err(Error::WrongDevice {
-                    what: format!("argument {} of {}", binding.name, kernel.name),
-                });
+                return Err(Error::WrongDevice { what: what() });
+            }
+            if view.is_transient() {
+                return Err(Error::Transient { what: what() });
             }
         }
-        let hazard = self.hazards.hazard(&bound.ranges).is_some();
         let first = self.group == 0;
         let commands = self.commands.as_mut().expect("present until commit");
-        if hazard {
+        if barrier {
             commands.barrier();
             self.hazards.clear();
             self.group = 0;
@@ -108,13 +141,14 @@ impl CommandEncoder {
             self.counters.elided_barriers += 1;
         }
         commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads())?;
-        self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
         for (view, range) in bound.views.iter().zip(&bound.ranges) {
             let allocation = view.allocation();
-            let entry = self.uses.entry(allocation.id).or_insert_with(|| (allocation.clone(), false));
-            entry.1 |= range.access.writes();
+            if allocation.is_tracked() {
+                let entry = self.uses.entry(allocation.id).or_insert_with(|| (allocation.clone(), false));
+                entry.1 |= range.access.writes();
+            }
         }
         Ok(())
     }
@@ -161,16 +195,36 @@ impl CommandEncoder {
     /// # Errors
     /// While capturing; if the host holds a guard on memory that the work uses; or the failure of an earlier
     /// submission that nobody can ask any more.
-    pub fn commit(mut self) -> Result<Submission> {
+    pub fn commit(self) -> Result<Submission> {
         if self.capture.is_some() {
             return Err(Error::State { call: "commit", state: "while capturing" });
         }
+        self.commit_after(None)
+    }
+
+    /// Hands the work to the device as the continuation of `previous`: if that fails, this has failed.
+    pub(crate) fn commit_after(mut self, previous: Option<&Submission>) -> Result<Submission> {
         let commands = self.commands.take().expect("present until commit");
         let uses: Vec<_> = self.uses.drain().map(|(_, used)| used).collect();
-        let submission = self.device.submit(commands, &uses)?;
+        let start = || {
+            let completion = commands.submit()?;
+            Ok(match previous {
+                Some(previous) => previous.fate().followed_by(completion),
+                None => completion,
+            })
+        };
+        let submission = self.device.submit(start, &uses)?;
         self.counters.submissions += 1;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)
+    }
+
+    /// Ends the encoding without running anything.
+    pub(crate) fn record(mut self) -> Result<Recorded> {
+        let commands = self.commands.take().expect("present until commit");
+        self.device.shared_counters().add(&self.counters);
+        let uses = self.uses.drain().map(|(_, used)| used).collect();
+        Ok(Recorded { recording: commands.finish()?, uses, counters: self.counters })
     }
 
     /// Hands the work to the device and waits for its end.

@@ -52,6 +52,7 @@ mod pool;
 mod profile;
 mod registry;
 mod submission;
+mod transient;
 
 pub use buffer::{Buffer, ReadGuard, WriteGuard};
 pub use device::{Device, DeviceOptions};
@@ -60,7 +61,12 @@ pub use dtype::{DType, Element};
 pub use encoder::CommandEncoder;
 pub use error::{Error, Result};
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
-pub use graph::{CapturedNode, ComputeGraph};
+pub use graph::{
+    CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
+    Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, GraphCache, GraphOptions,
+    Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
+    ScheduleReport, Selector, Strategy,
+};
 pub use hal::file::MappedFile;
 pub use hal::info::{BackendKind, DeviceInfo};
 pub use hal::kernel::{CpuTwin, Kernel, OpKind};

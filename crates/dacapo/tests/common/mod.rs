@@ -41,7 +41,7 @@ pub static INCREMENT: Kernel = Kernel {
         plan: |context| CpuPlan::new(context.len(0).div_ceil(TILE), 1).split(0, Split::chunks(TILE)),
         run: |tile| {
             let n: u32 = tile.params();
-            tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x += n);
+            tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x = x.wrapping_add(n));
         },
     },
 };
@@ -85,4 +85,8 @@ pub fn device(threads: usize) -> Device {
 
 pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
     Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
+}
+
+pub fn mixed(a: &dacapo::Buffer, b: &dacapo::Buffer, y: &dacapo::Buffer) -> Dispatch {
+    Dispatch::new(&MIX).buffer(a).buffer(b).buffer(y)
 }

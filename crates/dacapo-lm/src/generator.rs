@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::generate::{Event, FinishReason, GenerateOptions, Generation, StopFilter};
 use crate::sampler::Sampler;
@@ -42,14 +43,16 @@ impl Session {
         }
         let mut token = self.sample(&sampler)?;
         let first = Instant::now();
+        let budget = options.max_tokens.unwrap_or(usize::MAX).saturating_sub(1);
+        let mut chain = Chain::new(self, &sampler, budget)?;
         loop {
             if let Some(finish) = output.take(token, on_event)? {
                 return Ok(output.finish(finish, start, first, on_event));
             }
-            if self.tokens().len() == self.context() {
+            if chain.session().tokens().len() == chain.session().context() {
                 return Ok(output.finish(FinishReason::ContextFull, start, first, on_event));
             }
-            token = self.step(token, &sampler)?;
+            token = chain.next(token)?;
         }
     }
 

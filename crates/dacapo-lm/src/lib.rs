@@ -1,5 +1,6 @@
 //! Language models on Dacapo: checkpoints, tokenizers, architectures, sampling and generation.
 
+mod chain;
 pub mod checkpoint;
 mod demo;
 mod error;
@@ -18,6 +19,6 @@ pub use error::{Error, Result};
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};
 pub use perplexity::{Perplexity, perplexity};
-pub use session::Session;
+pub use session::{Session, Stage};
 pub use template::{ChatTemplate, Message, TemplateOptions};
 pub use tokenizer::{DecodeStream, Tokenizer};

@@ -1,7 +1,5 @@
 //! The choice of the next token, on the device.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use dacapo::{Buffer, CommandEncoder, DType};
 use dacapo_ops::SampleParams;
 
@@ -9,55 +7,58 @@ use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::model::Model;
 
+/// Places for drawn tokens. A step draws into the place behind the one that it reads, so that the host can read a token
+/// while later steps run: one more than the most that run at once.
+pub(crate) const SLOTS: usize = 3;
+
 /// Sampling options on a device, and how often each token was seen.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    /// Recorded graphs hold a sampler's buffers: this tells whose.
-    id: u64,
     params: Buffer,
     bias: Option<Buffer>,
     counts: Buffer,
-    token: Buffer,
+    /// U32 `[1]` each.
+    slots: [Buffer; SLOTS],
 }
 
 impl Sampler {
     /// A sampler that has seen `prompt`.
     pub fn new(model: &Model, sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         check(sampling)?;
         model.check_tokens(prompt)?;
         let (device, vocabulary) = (model.device(), model.config().vocab_size);
         let params = params(sampling).words();
         let mut counts = vec![0_u32; vocabulary];
+        let slot = || device.alloc(DType::U32, &[1]);
         prompt.iter().for_each(|&token| counts[token as usize] += 1);
         Ok(Sampler {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             params: device.upload(&params, &[params.len()])?,
             bias: bias(model, sampling)?,
             counts: device.upload(&counts, &[vocabulary])?,
-            token: device.alloc(DType::U32, &[1])?,
+            slots: [slot()?, slot()?, slot()?],
         })
     }
 
-    /// Tells samplers apart.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// The place of a drawn token.
+    pub fn slot(&self, slot: usize) -> &Buffer {
+        &self.slots[slot]
     }
 
-    /// U32 `[1]`: the token drawn last.
-    pub fn buffer(&self) -> &Buffer {
-        &self.token
+    /// The token drawn last into a place. Waits for it.
+    pub fn token(&self, slot: usize) -> Result<u32> {
+        Ok(self.slots[slot].read::<u32>()?[0])
     }
 
-    /// The token drawn last. Waits for it.
-    pub fn token(&self) -> Result<u32> {
-        Ok(self.token.read::<u32>()?[0])
-    }
-
-    /// Draws a token from the logits that follow position `step[0]`.
-    pub fn encode(&self, encoder: &mut CommandEncoder, logits: &Buffer, step: &Buffer) -> Result<()> {
-        let bias = self.bias.as_ref();
-        Ok(dacapo_ops::sample(encoder, logits, &self.params, step, bias, &self.counts, &self.token, 1)?)
+    /// Draws a token into a place, from the logits that follow position `step[0]`.
+    pub fn encode(
+        &self,
+        encoder: &mut CommandEncoder,
+        logits: &Buffer,
+        step: &Buffer,
+        slot: usize,
+    ) -> Result<()> {
+        let (bias, token) = (self.bias.as_ref(), &self.slots[slot]);
+        Ok(dacapo_ops::sample(encoder, logits, &self.params, step, bias, &self.counts, token, 1)?)
     }
 }
 

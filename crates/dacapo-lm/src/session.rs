@@ -1,13 +1,14 @@
 //! Sessions: a context that grows token by token.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use dacapo::{Buffer, ComputeGraph, DType};
+use dacapo::{Buffer, CompiledGraph, ComputeGraph, DType, GraphCache, GraphOptions};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::cache::KvCache;
-use crate::model::pass::{Activations, Output, Pass};
+use crate::model::pass::{Io, Output, Pass};
 use crate::sampler::Sampler;
 
 /// Most tokens in one pass over a prompt. More would not make products faster, only activations larger.
@@ -16,29 +17,25 @@ const CHUNK: usize = 256;
 /// Most rows of logits at once.
 const LOGIT_ROWS: usize = 32;
 
+/// Compiled passes over parts of prompts that are kept: whole chunks with and without logits, and some lengths that
+/// come up again.
+const KEPT_PASSES: usize = 6;
+
 /// A context of a model: the tokens so far, with their keys and values.
 #[derive(Debug)]
 pub struct Session {
     model: Model,
-    cache: KvCache,
-    tokens: Vec<u32>,
-    /// Activations of single tokens, and of chunks once a prompt needs them.
-    single: Activations,
-    chunk: Option<(usize, Activations)>,
+    pub(crate) cache: KvCache,
+    pub(crate) tokens: Vec<u32>,
     /// U32 `[1]`: position of a pass's first token.
-    step: Buffer,
+    pub(crate) step: Buffer,
     /// U32 `[CHUNK]`: tokens of a pass.
     input: Buffer,
     /// F32 `[1, V]`: logits of the last position.
-    logits: Buffer,
-    /// The recorded pass over one token, with the sampler that it ends with.
-    decode: Option<Decode>,
-}
-
-#[derive(Debug)]
-struct Decode {
-    graph: ComputeGraph,
-    sampler: u64,
+    pub(crate) logits: Buffer,
+    /// F32 `[LOGIT_ROWS, V]`: logits of all positions of a pass, once somebody asks for them.
+    rows: Option<Buffer>,
+    passes: GraphCache<(usize, Output)>,
 }
 
 impl Session {
@@ -56,12 +53,11 @@ impl Session {
             model: model.clone(),
             cache,
             tokens: Vec::new(),
-            single: Activations::new(device, config, 1, model.is_exact())?,
-            chunk: None,
             step: device.alloc(DType::U32, &[1])?,
             input: device.alloc(DType::U32, &[CHUNK])?,
             logits: device.alloc(DType::F32, &[1, config.vocab_size])?,
-            decode: None,
+            rows: None,
+            passes: GraphCache::new(KEPT_PASSES),
         })
     }
 
@@ -99,7 +95,7 @@ impl Session {
         let mut done = 0;
         for part in tokens.chunks(CHUNK) {
             let last = done + part.len() == tokens.len();
-            self.pass(part, if last { Output::Last } else { Output::None }, None)?;
+            self.pass(part, if last { Output::Last } else { Output::None })?;
             done += part.len();
             if progress(done, tokens.len()).is_break() {
                 break;
@@ -120,12 +116,17 @@ impl Session {
     ) -> Result<()> {
         self.check(tokens)?;
         let vocabulary = self.model.config().vocab_size;
-        let rows = LOGIT_ROWS.min(tokens.len()).max(1);
-        let logits = self.model.device().alloc(DType::F32, &[rows, vocabulary])?;
+        let rows = match &self.rows {
+            Some(rows) => rows.clone(),
+            None => {
+                let rows = self.model.device().alloc(DType::F32, &[LOGIT_ROWS, vocabulary])?;
+                self.rows.insert(rows).clone()
+            }
+        };
         let mut index = 0;
-        for part in tokens.chunks(rows) {
-            self.pass(part, Output::All, Some(&logits))?;
-            for row in logits.read::<f32>()?.chunks_exact(vocabulary).take(part.len()) {
+        for part in tokens.chunks(LOGIT_ROWS) {
+            self.pass(part, Output::All)?;
+            for row in rows.read::<f32>()?.chunks_exact(vocabulary).take(part.len()) {
                 if sink(index, row).is_break() {
                     return Ok(());
                 }
@@ -136,7 +137,7 @@ impl Session {
     }
 
     /// Refuses tokens that the model does not have or the context cannot take.
-    pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
+    fn check(&self, tokens: &[u32]) -> Result<()> {
         let total = self.tokens.len() + tokens.len();
         if total > self.context() {
             return Err(Error::PromptTooLong { tokens: total, context: self.context() });
@@ -145,86 +146,101 @@ impl Session {
     }
 
     /// One pass over up to [`CHUNK`] tokens.
-    fn pass(&mut self, tokens: &[u32], output: Output, logits: Option<&Buffer>) -> Result<()> {
+    fn pass(&mut self, tokens: &[u32], output: Output) -> Result<()> {
         let input = self.input.slice_view(0, &[tokens.len()])?;
         input.copy_from(tokens)?;
-        self.prepare(tokens.len())?;
-        if tokens.len() > 1 && self.chunk.as_ref().is_none_or(|(room, _)| *room < tokens.len()) {
-            // Grows at most a few times: short prompts keep it small.
-            let room = tokens.len().next_power_of_two().min(CHUNK);
-            self.chunk = None;
-            let (device, config) = (self.model.device(), self.model.config());
-            self.chunk = Some((room, Activations::new(device, config, room, self.model.is_exact())?));
-        }
-        let activations = match &self.chunk {
-            Some((_, chunk)) if tokens.len() > 1 => chunk,
-            _ => &self.single,
+        self.reserve(tokens.len())?;
+        self.step.copy_from(&[self.tokens.len() as u32])?;
+        let key = (tokens.len(), output);
+        let (model, cache, step) = (&self.model, &self.cache, &self.step);
+        let logits = self.rows.as_ref().filter(|_| output == Output::All).unwrap_or(&self.logits);
+        let compile = || {
+            let io = Io { cache, step, tokens: &input, logits, output };
+            let graph = record(model, io, |_| Ok(())).map_err(into_engine)?;
+            graph.compile(model.device(), "prefill", &GraphOptions::default())
         };
-        let mut encoder = self.model.device().encoder("prefill")?;
-        let mut pass = Pass::new(
-            &mut encoder,
-            self.model.config(),
-            activations,
-            &self.cache,
-            &self.step,
-            &input,
-            logits.unwrap_or(&self.logits),
-            output,
-        );
-        self.model.forward(&mut pass)?;
-        encoder.commit_and_wait()?;
+        let graph: Arc<CompiledGraph> = self.passes.get_or_compile(&key, compile)?;
+        graph.replay()?.wait()?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
 
-    /// Makes room in the cache for `count` more tokens and sets the position of the next pass.
-    fn prepare(&mut self, count: usize) -> Result<()> {
-        if self.cache.reserve(self.tokens.len() + count, self.tokens.len())? {
-            self.decode = None;
+    /// Makes room in the cache for `count` more tokens. Returns whether its buffers have changed; then everything
+    /// compiled on them is gone.
+    pub(crate) fn reserve(&mut self, count: usize) -> Result<bool> {
+        let changed = self.cache.reserve(self.tokens.len() + count, self.tokens.len())?;
+        if changed {
+            self.passes.clear();
         }
-        Ok(self.step.copy_from(&[self.tokens.len() as u32])?)
+        Ok(changed)
     }
 
     /// Draws a token from the logits of the last position.
     pub(crate) fn sample(&mut self, sampler: &Sampler) -> Result<u32> {
         self.step.copy_from(&[self.tokens.len() as u32 - 1])?;
         let mut encoder = self.model.device().encoder("sample")?;
-        sampler.encode(&mut encoder, &self.logits, &self.step)?;
+        sampler.encode(&mut encoder, &self.logits, &self.step, 0)?;
         encoder.commit_and_wait()?;
-        sampler.token()
+        sampler.token(0)
     }
+}
 
-    /// Reads `token`, which `sampler` has just drawn, and draws the next one.
-    pub(crate) fn step(&mut self, token: u32, sampler: &Sampler) -> Result<u32> {
-        self.prepare(1)?;
-        let decode = match self.decode.take() {
-            Some(decode) if decode.sampler == sampler.id() => decode,
-            _ => Decode { graph: self.record(sampler)?, sampler: sampler.id() },
-        };
-        let mut encoder = self.model.device().encoder("decode")?;
-        decode.graph.encode_sequential(&mut encoder)?;
-        encoder.commit_and_wait()?;
-        self.decode = Some(decode);
-        self.tokens.push(token);
-        sampler.token()
+/// Records a forward pass, and what `then` adds behind it.
+pub(crate) fn record(
+    model: &Model,
+    io: Io<'_>,
+    then: impl FnOnce(&mut dacapo::CommandEncoder) -> Result<()>,
+) -> Result<ComputeGraph> {
+    let mut encoder = model.device().encoder("record")?;
+    encoder.start_capture()?;
+    model.forward(&mut Pass::new(&mut encoder, model.config(), model.is_exact(), io))?;
+    then(&mut encoder)?;
+    Ok(encoder.take_capture()?)
+}
+
+/// Recording calls the engine only, so that its errors are the engine's.
+fn into_engine(error: Error) -> dacapo::Error {
+    match error {
+        Error::Engine(error) => error,
+        other => dacapo::Error::argument("forward pass", "model", "a recorded pass", other),
     }
+}
 
-    /// Records the pass over the sampler's token, ending with the draw of the next one.
-    fn record(&self, sampler: &Sampler) -> Result<ComputeGraph> {
-        let mut encoder = self.model.device().encoder("record")?;
-        encoder.start_capture()?;
-        let mut pass = Pass::new(
-            &mut encoder,
-            self.model.config(),
-            &self.single,
-            &self.cache,
-            &self.step,
-            sampler.buffer(),
-            &self.logits,
-            Output::Last,
-        );
-        self.model.forward(&mut pass)?;
-        sampler.encode(&mut encoder, &self.logits, &self.step)?;
-        Ok(encoder.take_capture()?)
+/// A part of a generation that is a graph of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A pass over a part of a prompt, with the logits of its last token.
+    Prefill,
+    /// A pass over one token, with the draw of the next one.
+    Decode,
+}
+
+impl Model {
+    /// The graph of a stage as it is recorded, before any pass: for pictures and measurements. `length` is the number of
+    /// tokens of a prefill, and the context's length after a decode step.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLong`] if the context does not hold `length` tokens, [`Error::Option`] if it is 0; if memory
+    /// cannot be had.
+    pub fn graph(&self, stage: Stage, length: usize) -> Result<ComputeGraph> {
+        if length == 0 {
+            return Err(Error::Option { option: "length", expected: "at least 1".into(), found: "0".into() });
+        }
+        let mut session = self.session()?;
+        if length > session.context() {
+            return Err(Error::PromptTooLong { tokens: length, context: session.context() });
+        }
+        session.reserve(length)?;
+        let sampler = Sampler::new(self, &crate::Sampling::default(), &[])?;
+        let prompt = self.device().alloc(DType::U32, &[length])?;
+        let tokens = if stage == Stage::Prefill { &prompt } else { sampler.slot(0) };
+        let (cache, step, logits) = (&session.cache, &session.step, &session.logits);
+        record(self, Io { cache, step, tokens, logits, output: Output::Last }, |encoder| {
+            if stage == Stage::Decode {
+                sampler.encode(encoder, logits, step, 1)?;
+                dacapo_ops::advance(encoder, step, 1)?;
+            }
+            Ok(())
+        })
     }
 }

@@ -3,8 +3,8 @@
 use dacapo::Kernel;
 
 use crate::ops::{
-    activation, argmax, attention, copy, elementwise, embed, kv_write, layer_norm, matmul, quantize, repack,
-    rms_norm, rope, sample, softmax, top_k,
+    activation, advance, argmax, attention, copy, elementwise, embed, kv_write, layer_norm, matmul, quantize,
+    repack, rms_norm, rope, sample, softmax, top_k,
 };
 
 /// Every kernel of this crate.
@@ -19,6 +19,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &repack::REPACK_AFFINE,
     &activation::ACTIVATE,
     &activation::GATED,
+    &advance::ADVANCE,
     &argmax::ARGMAX,
     &attention::ATTENTION,
     &attention::ATTENTION_SINKS,

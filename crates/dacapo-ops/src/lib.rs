@@ -11,6 +11,7 @@ pub mod testing;
 mod weight;
 
 pub use ops::activation::{ActivationFn, activate, gated};
+pub use ops::advance::advance;
 pub use ops::argmax::argmax;
 pub use ops::attention::{AttentionOptions, attention};
 pub use ops::copy::copy;

@@ -51,9 +51,9 @@ impl Attention {
     /// `x [T, D]` to `[T, D]`, with the keys and values of `layer` in the cache.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Buffer, layer: usize) -> Result<Buffer> {
         let x = pass.activation(x, &[&self.q, &self.k, &self.v])?;
-        let q = pass.linear(&x, &self.q, Slot::Q)?;
-        let k = pass.linear(&x, &self.k, Slot::K)?;
-        let v = pass.linear(&x, &self.v, Slot::V)?;
+        let q = pass.linear(&x, &self.q)?;
+        let k = pass.linear(&x, &self.k)?;
+        let v = pass.linear(&x, &self.v)?;
         let [q, k, v] = [pass.heads(&q)?, pass.heads(&k)?, pass.heads(&v)?];
         if let Some(weight) = &self.q_norm {
             pass.rms_norm_in_place(&q, weight)?;
@@ -66,7 +66,7 @@ impl Attention {
         pass.kv_write(&k, &v, layer)?;
         let attended = pass.attention(&q, layer, self.window)?;
         let attended = pass.activation(&attended, &[&self.o])?;
-        pass.linear(&attended, &self.o, Slot::Out)
+        pass.linear(&attended, &self.o)
     }
 }
 
@@ -87,11 +87,11 @@ impl Mlp {
     /// `x [T, D]` to `[T, D]`.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Buffer) -> Result<Buffer> {
         let x = pass.activation(x, &[&self.gate, &self.up])?;
-        let gate = pass.linear(&x, &self.gate, Slot::Gate)?;
-        let up = pass.linear(&x, &self.up, Slot::Up)?;
+        let gate = pass.linear(&x, &self.gate)?;
+        let up = pass.linear(&x, &self.up)?;
         let inner = pass.gated(&gate, &up, self.act)?;
         let inner = pass.activation(&inner, &[&self.down])?;
-        pass.linear(&inner, &self.down, Slot::Out)
+        pass.linear(&inner, &self.down)
     }
 }
 
@@ -118,21 +118,4 @@ impl PreNormLayer {
         let out = self.mlp.forward(pass, &h)?;
         pass.add(&out)
     }
-}
-
-/// Where a product's result lies among the activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Slot {
-    /// Queries, `[T, H * hd]`.
-    Q,
-    /// Keys, `[T, KVH * hd]`.
-    K,
-    /// Values, `[T, KVH * hd]`.
-    V,
-    /// What goes back to the residual stream, `[T, D]`.
-    Out,
-    /// The MLP's gate, `[T, I]`.
-    Gate,
-    /// The MLP's other half, `[T, I]`.
-    Up,
 }

@@ -45,6 +45,11 @@ impl KvCache {
         Ok(cache)
     }
 
+    /// Positions that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Keys and values of a layer.
     pub fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
         let (k, v) = &self.layers[layer];

@@ -1,6 +1,7 @@
 //! Operations: for each a typed entry point, its kernels and their CPU twins.
 
 pub mod activation;
+pub mod advance;
 pub mod argmax;
 pub mod attention;
 pub mod copy;

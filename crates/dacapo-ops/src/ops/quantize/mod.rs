@@ -81,6 +81,15 @@ impl Int8Buffers {
         let codes = device.alloc(DType::I8, &[len])?;
         Ok(Int8Buffers { codes, meta: device.alloc(DType::F32, &[len / BLOCK, META])? })
     }
+
+    /// As [`new`](Self::new), as values inside a graph ([`Device::transient`]).
+    ///
+    /// # Errors
+    /// As [`Device::transient`].
+    pub fn transient(device: &Device, len: usize) -> Result<Self> {
+        let codes = device.transient(DType::I8, &[len])?;
+        Ok(Int8Buffers { codes, meta: device.transient(DType::F32, &[len / BLOCK, META])? })
+    }
 }
 
 /// Activations as products take them: F32 `[.., K]`, and perhaps an int8 twin.

@@ -1,0 +1,99 @@
+//! Decode steps, submitted ahead of their results.
+//!
+//! A step reads a token, gives logits, draws the next token and moves the position on, all on the device. The next step
+//! reads what it drew there. So several can be submitted one behind the other, and the host reads their tokens as they
+//! come. Steps turn out to be too many when a text ends: what they leave in the cache is beyond its tokens, and is
+//! written over.
+
+use std::collections::VecDeque;
+
+use dacapo::{CompiledGraph, GraphOptions, Submission};
+
+use crate::error::Result;
+use crate::model::pass::{Io, Output};
+use crate::sampler::{SLOTS, Sampler};
+use crate::session::{Session, record};
+
+/// Steps submitted before the first one's token is read. More gains nothing on the processor (measured with the
+/// demo model, whose steps are the shortest: 1 ahead hides the host's part).
+const AHEAD: usize = 2;
+
+/// A running chain of steps.
+#[derive(Debug)]
+pub(crate) struct Chain<'a> {
+    session: &'a mut Session,
+    sampler: &'a Sampler,
+    /// The step that reads each of the sampler's slots and draws into the next. Empty until they are compiled.
+    steps: Vec<CompiledGraph>,
+    /// Steps submitted and not read, with the slot that each draws into.
+    running: VecDeque<(Submission, usize)>,
+    /// The slot that the next step reads.
+    slot: usize,
+    /// Most tokens that will be asked for.
+    budget: usize,
+}
+
+impl<'a> Chain<'a> {
+    /// A chain behind the token in the sampler's slot 0. No more than `budget` steps are submitted.
+    pub fn new(session: &'a mut Session, sampler: &'a Sampler, budget: usize) -> Result<Self> {
+        session.step.copy_from(&[session.tokens().len() as u32])?;
+        Ok(Chain { session, sampler, steps: Vec::new(), running: VecDeque::new(), slot: 0, budget })
+    }
+
+    /// The session, whose tokens are those of the steps that were read.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// Reads the next token; `token` is the one before it.
+    pub fn next(&mut self, token: u32) -> Result<u32> {
+        self.submit()?;
+        let (submission, slot) = self.running.pop_front().expect("a step is running");
+        submission.wait()?;
+        self.session.tokens.push(token);
+        self.sampler.token(slot)
+    }
+
+    /// Submits steps until enough are running.
+    fn submit(&mut self) -> Result<()> {
+        while self.running.is_empty() || (self.running.len() < AHEAD && self.budget > 0) {
+            let position = self.session.tokens().len() + self.running.len();
+            if position >= self.session.cache.capacity() {
+                if !self.running.is_empty() || position >= self.session.context() {
+                    // The cache moves only while nothing runs; a full context ends the chain.
+                    return Ok(());
+                }
+                self.session.reserve(1)?;
+                self.steps.clear();
+            }
+            if self.steps.is_empty() {
+                self.compile()?;
+            }
+            let submission = self.steps[self.slot].replay()?;
+            self.slot = (self.slot + 1) % SLOTS;
+            self.running.push_back((submission, self.slot));
+            self.budget = self.budget.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn compile(&mut self) -> Result<()> {
+        let session = &*self.session;
+        let model = session.model();
+        for slot in 0..SLOTS {
+            let io = Io {
+                cache: &session.cache,
+                step: &session.step,
+                tokens: self.sampler.slot(slot),
+                logits: &session.logits,
+                output: Output::Last,
+            };
+            let graph = record(model, io, |encoder| {
+                self.sampler.encode(encoder, &session.logits, &session.step, (slot + 1) % SLOTS)?;
+                Ok(dacapo_ops::advance(encoder, &session.step, 1)?)
+            })?;
+            self.steps.push(graph.compile(model.device(), "decode", &GraphOptions::default())?);
+        }
+        Ok(())
+    }
+}

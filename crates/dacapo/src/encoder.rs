@@ -1,16 +1,14 @@
 //! Encoding: dispatches in, a submitted command buffer out, barriers placed by the engine.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use crate::buffer::Allocation;
 use crate::device::Device;
 use crate::dispatch::Dispatch;
+use crate::event::{EventPoint, SharedEvent, StageEvents};
 use crate::graph::ComputeGraph;
 use crate::hal::CommandBuffer;
 use crate::hazard::MemRanges;
 use crate::profile::Counters;
 use crate::submission::Submission;
+use crate::usage::Uses;
 use crate::{Error, Result};
 
 /// Encodes dispatches for a device.
@@ -24,12 +22,13 @@ use crate::{Error, Result};
 pub struct CommandEncoder {
     device: Device,
     label: String,
+    /// Gone after commit, and between the stages of a session.
     commands: Option<Box<dyn CommandBuffer>>,
     hazards: MemRanges,
     /// Dispatches since the last barrier.
     group: usize,
-    /// Allocations used, by id, and whether one of the dispatches writes them.
-    uses: HashMap<u64, (Arc<Allocation>, bool)>,
+    uses: Uses,
+    events: StageEvents,
     counters: Counters,
     capture: Option<ComputeGraph>,
 }
@@ -41,20 +40,39 @@ impl Device {
     /// The failure of an earlier submission that nobody can ask any more.
     pub fn encoder(&self, label: &str) -> Result<CommandEncoder> {
         self.report_lost()?;
-        Ok(CommandEncoder {
-            device: self.clone(),
-            label: label.to_owned(),
-            commands: Some(self.backend().command_buffer(label)?),
-            hazards: MemRanges::new(),
-            group: 0,
-            uses: HashMap::new(),
-            counters: Counters::default(),
-            capture: None,
-        })
+        let commands = self.note(self.backend().command_buffer(label))?;
+        let mut encoder = CommandEncoder::closed(self, label);
+        encoder.commands = Some(commands);
+        Ok(encoder)
     }
 }
 
+/// What a closed encoder says.
+const CLOSED: &str = "outside a stage";
+
 impl CommandEncoder {
+    /// An encoder that takes nothing: what a session has between its stages.
+    pub(crate) fn closed(device: &Device, label: &str) -> Self {
+        CommandEncoder {
+            device: device.clone(),
+            label: label.to_owned(),
+            commands: None,
+            hazards: MemRanges::new(),
+            group: 0,
+            uses: Uses::default(),
+            events: StageEvents::default(),
+            counters: Counters::default(),
+            capture: None,
+        }
+    }
+
+    fn check_open(&self, call: &'static str) -> Result<()> {
+        if self.commands.is_none() {
+            return Err(Error::State { call, state: CLOSED });
+        }
+        Ok(())
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
@@ -86,9 +104,10 @@ impl CommandEncoder {
 
     /// Adds a dispatch to the command buffer.
     pub(crate) fn encode(&mut self, dispatch: &Dispatch) -> Result<()> {
+        self.check_open("dispatch")?;
         let kernel = dispatch.kernel();
         let bound = dispatch.bind()?;
-        let pipeline = self.device.registry().pipeline(self.device.backend(), kernel)?;
+        let pipeline = self.device.note(self.device.registry().pipeline(self.device.backend(), kernel))?;
         for (view, binding) in bound.views.iter().zip(kernel.bindings) {
             if view.allocation().device != self.device.id() {
                 return Err(Error::WrongDevice {
@@ -98,7 +117,7 @@ impl CommandEncoder {
         }
         let hazard = self.hazards.hazard(&bound.ranges).is_some();
         let first = self.group == 0;
-        let commands = self.commands.as_mut().expect("present until commit");
+        let commands = self.commands.as_mut().ok_or(Error::State { call: "dispatch", state: CLOSED })?;
         if hazard {
             commands.barrier();
             self.hazards.clear();
@@ -107,15 +126,12 @@ impl CommandEncoder {
         } else if !first {
             self.counters.elided_barriers += 1;
         }
-        commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads())?;
+        let encoded = commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads());
+        self.device.note(encoded)?;
         self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
-        for (view, range) in bound.views.iter().zip(&bound.ranges) {
-            let allocation = view.allocation();
-            let entry = self.uses.entry(allocation.id).or_insert_with(|| (allocation.clone(), false));
-            entry.1 |= range.access.writes();
-        }
+        self.uses.record(&bound.views, &bound.ranges);
         Ok(())
     }
 
@@ -123,8 +139,10 @@ impl CommandEncoder {
     pub fn memory_barrier(&mut self) {
         if let Some(graph) = &mut self.capture {
             graph.push_barrier();
-        } else if self.group > 0 {
-            self.commands.as_mut().expect("present until commit").barrier();
+        } else if self.group > 0
+            && let Some(commands) = &mut self.commands
+        {
+            commands.barrier();
             self.hazards.clear();
             self.group = 0;
             self.counters.barriers += 1;
@@ -139,6 +157,7 @@ impl CommandEncoder {
         if self.capture.is_some() {
             return Err(Error::State { call: "start_capture", state: "while capturing" });
         }
+        self.check_open("start_capture")?;
         self.capture = Some(ComputeGraph::new());
         Ok(())
     }
@@ -156,6 +175,41 @@ impl CommandEncoder {
         self.capture.is_some()
     }
 
+    /// Makes the work wait until the event has reached `value`: it runs after everything committed before it, and
+    /// not before that. If the event is poisoned the work fails with [`Error::Poisoned`] without being run.
+    ///
+    /// The value must come from work committed earlier, or from the host. Work that waits for the host when the
+    /// last handle of the device is dropped fails with [`Error::DeviceLost`].
+    ///
+    /// # Errors
+    /// While capturing; if the event belongs to another device.
+    pub fn wait_event(&mut self, event: &SharedEvent, value: u64) -> Result<()> {
+        let point = self.event_point("wait_event", event, value)?;
+        self.events.waits.push(point);
+        Ok(())
+    }
+
+    /// Makes the work raise the event to `value` at its end, or poison it if it fails.
+    ///
+    /// # Errors
+    /// While capturing; if the event belongs to another device.
+    pub fn signal_event(&mut self, event: &SharedEvent, value: u64) -> Result<()> {
+        let point = self.event_point("signal_event", event, value)?;
+        self.events.signals.push(point);
+        Ok(())
+    }
+
+    fn event_point(&self, call: &'static str, event: &SharedEvent, value: u64) -> Result<EventPoint> {
+        self.check_open(call)?;
+        if self.capture.is_some() {
+            return Err(Error::State { call, state: "while capturing" });
+        }
+        if event.device() != self.device.id() {
+            return Err(Error::WrongDevice { what: format!("event {:?}", event.label()) });
+        }
+        Ok(EventPoint { event: event.clone(), value })
+    }
+
     /// Hands the work to the device.
     ///
     /// # Errors
@@ -165,9 +219,9 @@ impl CommandEncoder {
         if self.capture.is_some() {
             return Err(Error::State { call: "commit", state: "while capturing" });
         }
-        let commands = self.commands.take().expect("present until commit");
-        let uses: Vec<_> = self.uses.drain().map(|(_, used)| used).collect();
-        let submission = self.device.submit(commands, &uses)?;
+        let commands = self.commands.take().ok_or(Error::State { call: "commit", state: CLOSED })?;
+        let start = |order| commands.submit(order);
+        let submission = self.device.submit(&self.label, &self.uses, &self.events, start)?;
         self.counters.submissions += 1;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::job::Progress;
 use super::queue::{Job, Queue, Scratch, Work};
 use super::tile::{BoundArg, PlanContext, Split, Tile};
+use crate::hal::event::Order;
 use crate::hal::kernel::Kernel;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, ResolvedArg};
 use crate::{Error, Result};
@@ -117,10 +118,10 @@ impl CommandBuffer for CpuCommandBuffer {
         }
     }
 
-    fn submit(self: Box<Self>) -> Result<Arc<dyn Completion>> {
+    fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
         let progress = Progress::new(self.groups.iter().map(|group| group.tiles));
         let program = Program { groups: self.groups, progress, label: self.label, _memory: self.memory };
-        Ok(Arc::new(CpuCompletion(self.queue.submit(program)?)))
+        Ok(Arc::new(CpuCompletion(self.queue.submit(program, order)?)))
     }
 }
 

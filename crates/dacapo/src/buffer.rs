@@ -249,6 +249,12 @@ impl Buffer {
         self.allocation.memory.read_only()
     }
 
+    /// Whether both are the same elements: the same bytes of the same memory, as the same type.
+    pub fn is_same_view(&self, other: &Buffer) -> bool {
+        let place = |x: &Buffer| (x.allocation.id, x.offset, x.len, x.dtype);
+        place(self) == place(other)
+    }
+
     /// Whether this is a value inside a graph, without memory of its own ([`Device::transient`]).
     ///
     /// [`Device::transient`]: crate::Device::transient

@@ -255,7 +255,8 @@ fn check_memory(program: &Program, graph: &ComputeGraph) {
         lives.extend(alive.iter().min().map(|&first| (first, *alive.iter().max().unwrap())));
     }
     let mut planned: Vec<_> = plan.placements().iter().map(|p| (p.first_group, p.last_group)).collect();
-    (planned.sort_unstable(), lives.sort_unstable());
+    planned.sort_unstable();
+    lives.sort_unstable();
     assert_eq!(planned, lives, "lives");
     for (i, a) in plan.placements().iter().enumerate() {
         assert!(a.bytes >= 4 * LEN && a.offset + a.bytes <= plan.report().peak_bytes);

@@ -73,6 +73,31 @@ fn loom_groups_are_separated_and_tiles_run_once() {
 }
 
 #[test]
+fn loom_progress_that_was_reset_runs_again() {
+    model(|| {
+        let mut progress = Progress::new([2]);
+        progress.work(|_, tile| match tile {
+            0 => Err(Error::DeviceLost("on purpose".into())),
+            _ => Ok(()),
+        });
+        progress.reset();
+        let progress = Arc::new(progress);
+        let tiles = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let run = |progress: &Progress, tiles: &loom::sync::atomic::AtomicUsize| {
+            progress.work(|_, _| {
+                tiles.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            })
+        };
+        let (other, counted) = (progress.clone(), tiles.clone());
+        let worker = thread::spawn(move || run(&other, &counted));
+        let mine = run(&progress, &tiles);
+        assert!(mine != worker.join().unwrap(), "exactly one worker completes the last tile");
+        assert!(progress.result().is_ok() && tiles.load(loom::sync::atomic::Ordering::Relaxed) == 2);
+    });
+}
+
+#[test]
 fn loom_a_failed_tile_fails_the_job() {
     model(|| {
         let progress = Arc::new(Progress::new([2, 1]));

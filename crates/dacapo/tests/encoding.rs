@@ -2,13 +2,9 @@
 
 mod common;
 
-use common::{INCREMENT, MIX, PANIC, SLOW, device, increment, mix};
+use common::{INCREMENT, MIX, PANIC, SLOW, device, increment, mix, mixed};
 use dacapo::{Buffer, DType, Device, Dispatch, Error, FinishOptions, GraphExecutor, KernelArg};
 use proptest::prelude::*;
-
-fn mixed(a: &Buffer, b: &Buffer, y: &Buffer) -> Dispatch {
-    Dispatch::new(&MIX).buffer(a).buffer(b).buffer(y)
-}
 
 #[test]
 fn barriers_are_placed_where_data_flows_and_nowhere_else() {

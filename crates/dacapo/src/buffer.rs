@@ -30,8 +30,21 @@ pub(crate) struct Allocation {
     memory: Arc<dyn Memory>,
     usage: Mutex<Usage>,
     state: Arc<DeviceState>,
+    role: Role,
     /// Called with the memory and its last submission when the last view is gone.
     reclaim: Option<Reclaim>,
+}
+
+/// Who may touch an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Host and device.
+    Shared,
+    /// Nobody: it has no memory yet. It stands for a value inside a graph.
+    Transient,
+    /// Only the dispatches of the graph whose transient values live in it. The host never does, so that uses need
+    /// not be registered.
+    Arena,
 }
 
 /// Takes memory back together with the last submission that used it.
@@ -51,11 +64,22 @@ impl Allocation {
         device: u64,
         memory: Arc<dyn Memory>,
         state: Arc<DeviceState>,
+        role: Role,
         reclaim: Option<Reclaim>,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Allocation { id, device, memory, usage: Mutex::default(), state, reclaim })
+        Arc::new(Allocation { id, device, memory, usage: Mutex::default(), state, role, reclaim })
+    }
+
+    /// Bytes.
+    pub fn byte_len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Whether a submission that uses it has to be registered: host and device could meet on it.
+    pub fn is_tracked(&self) -> bool {
+        self.role == Role::Shared && !(self.memory.read_only() && self.reclaim.is_none())
     }
 
     /// Refuses a submission that would touch what the host holds. The caller has the gate.
@@ -225,6 +249,18 @@ impl Buffer {
         self.allocation.memory.read_only()
     }
 
+    /// Whether this is a value inside a graph, without memory of its own ([`Device::transient`]).
+    ///
+    /// [`Device::transient`]: crate::Device::transient
+    pub fn is_transient(&self) -> bool {
+        self.allocation.role == Role::Transient
+    }
+
+    /// The same view of memory that lies at byte `base` of another allocation.
+    pub(crate) fn moved_to(&self, allocation: &Arc<Allocation>, base: usize) -> Buffer {
+        Buffer { allocation: allocation.clone(), offset: base + self.offset, ..self.clone() }
+    }
+
     /// A view of part of this view: `shape` elements from element `start` on. Views of views compose.
     ///
     /// # Errors
@@ -357,7 +393,11 @@ impl Buffer {
         ResolvedArg { memory, offset: self.offset, len: self.len, dtype: self.dtype, access }
     }
 
+    /// Whether the host may touch the elements as this type.
     fn check_type<T: Element>(&self) -> Result<()> {
+        if self.allocation.role != Role::Shared {
+            return Err(Error::Transient { what: self.allocation.name() });
+        }
         if self.dtype != T::DTYPE {
             let what = self.allocation.name();
             return Err(Error::WrongType { what, expected: T::DTYPE, found: self.dtype });

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::buffer::{Allocation, Buffer, Reclaim, lock};
+use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
 use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
@@ -103,7 +103,7 @@ impl Device {
     pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
         let memory = self.allocate(len * dtype.size())?;
-        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+        Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
     /// A buffer with these elements.
@@ -132,7 +132,23 @@ impl Device {
         let len = crate::buffer::element_count(shape)?;
         self.inner.state.check()?;
         let memory = self.note(self.inner.backend.map_file(file, offset, len * dtype.size()))?;
-        Buffer::new(self.allocation(memory, None), 0, dtype, shape)
+        Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
+    }
+
+    /// A buffer for a value that lives only inside a graph: written by one dispatch, read by later ones of the
+    /// same graph, seen by nobody else. It has no memory until the graph is compiled or finished; then the values
+    /// of the graph share one arena. Every byte must be written before it is read, and a kernel that is given a
+    /// transient buffer to write must write all of it.
+    ///
+    /// Until then nothing but recording can use it: live encoding and host access fail with
+    /// [`Error::Transient`](crate::Error::Transient).
+    ///
+    /// # Errors
+    /// If the shape is too large to address.
+    pub fn transient(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
+        let len = crate::buffer::element_count(shape)? * dtype.size();
+        let memory = Arc::new(crate::transient::NoMemory { len });
+        Buffer::new(self.allocation(memory, Role::Transient, None), 0, dtype, shape)
     }
 
     /// The kernels compiled so far.
@@ -193,8 +209,13 @@ impl Device {
         self.note(self.inner.backend.allocate(bytes))
     }
 
-    pub(crate) fn allocation(&self, memory: Arc<dyn Memory>, reclaim: Option<Reclaim>) -> Arc<Allocation> {
-        Allocation::new(self.inner.id, memory, self.inner.state.clone(), reclaim)
+    pub(crate) fn allocation(
+        &self,
+        memory: Arc<dyn Memory>,
+        role: Role,
+        reclaim: Option<Reclaim>,
+    ) -> Arc<Allocation> {
+        Allocation::new(self.inner.id, memory, self.inner.state.clone(), role, reclaim)
     }
 
     /// Fails if the device is lost, or if a submission failed whose handles were all dropped before anybody asked.
@@ -258,7 +279,8 @@ impl Device {
         let mut sets = lock(&self.inner.residency);
         sets.retain(|set| set.strong_count() > 0);
         for set in sets.iter().filter_map(Weak::upgrade) {
-            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation)))?;
+            let in_flight = || lock(&self.inner.in_flight).clone();
+            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation), in_flight))?;
         }
         Ok(())
     }

@@ -88,6 +88,37 @@ impl Dispatch {
         Ok(self.bind()?.ranges)
     }
 
+    /// The buffers as the kernel gets them, in the order of its signature.
+    ///
+    /// # Errors
+    /// As [`ranges`](Self::ranges).
+    pub fn buffers(&self) -> Result<SmallVec<[Buffer; 8]>> {
+        Ok(self.bind()?.views)
+    }
+
+    /// The inline bytes as a parameter struct, if there are inline bytes of that size.
+    pub fn params<P: bytemuck::AnyBitPattern>(&self) -> Option<P> {
+        let bytes = self.args.iter().find_map(|arg| match arg {
+            KernelArg::Bytes(bytes) => Some(bytes),
+            _ => None,
+        })?;
+        bytemuck::try_pod_read_unaligned(bytes).ok()
+    }
+
+    /// The same dispatch with other buffers in the place of its own.
+    pub(crate) fn with_buffers(&self, mut replace: impl FnMut(&Buffer) -> Buffer) -> Dispatch {
+        let mut dispatch = self.clone();
+        for arg in &mut dispatch.args {
+            match arg {
+                KernelArg::Buffer(buffer) | KernelArg::BufferWithOffset(buffer, _) => {
+                    *buffer = replace(buffer);
+                }
+                KernelArg::Bytes(_) => {}
+            }
+        }
+        dispatch
+    }
+
     /// Checks the arguments against the signature and resolves them.
     pub(crate) fn bind(&self) -> Result<Bound> {
         let kernel = self.kernel;

@@ -1,15 +1,26 @@
 //! Encoding: dispatches in, a submitted command buffer out, barriers placed by the engine.
 
+use std::sync::Arc;
+
 use crate::device::Device;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Bound, Dispatch};
 use crate::event::{EventPoint, SharedEvent, StageEvents};
 use crate::graph::ComputeGraph;
-use crate::hal::CommandBuffer;
+use crate::hal::event::Order;
+use crate::hal::{CommandBuffer, Recording};
 use crate::hazard::MemRanges;
 use crate::profile::Counters;
 use crate::submission::Submission;
 use crate::usage::Uses;
 use crate::{Error, Result};
+
+/// An encoder's work, ready to be submitted any number of times.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub recording: Arc<dyn Recording>,
+    pub uses: Uses,
+    pub counters: Counters,
+}
 
 /// Encodes dispatches for a device.
 ///
@@ -102,23 +113,45 @@ impl CommandEncoder {
         Ok(())
     }
 
-    /// Adds a dispatch to the command buffer.
+    /// Adds a dispatch to the command buffer, after a barrier if there is a hazard.
     pub(crate) fn encode(&mut self, dispatch: &Dispatch) -> Result<()> {
         self.check_open("dispatch")?;
-        let kernel = dispatch.kernel();
         let bound = dispatch.bind()?;
+        let hazard = self.hazards.hazard(&bound.ranges).is_some();
+        self.add(dispatch, &bound, hazard)?;
+        self.hazards.record(&bound.ranges);
+        Ok(())
+    }
+
+    /// Adds a dispatch of which is known whether a barrier has to come before it: a pass that asked the hazard
+    /// rule has put a boundary there or not.
+    pub(crate) fn encode_grouped(&mut self, dispatch: &Dispatch, boundary: bool) -> Result<()> {
+        let bound = dispatch.bind()?;
+        debug_assert!(
+            boundary || self.hazards.hazard(&bound.ranges).is_none(),
+            "a hazard inside a group at {}",
+            dispatch.kernel().name
+        );
+        self.add(dispatch, &bound, boundary && self.group > 0)?;
+        self.hazards.record(&bound.ranges);
+        Ok(())
+    }
+
+    fn add(&mut self, dispatch: &Dispatch, bound: &Bound, barrier: bool) -> Result<()> {
+        let kernel = dispatch.kernel();
         let pipeline = self.device.note(self.device.registry().pipeline(self.device.backend(), kernel))?;
         for (view, binding) in bound.views.iter().zip(kernel.bindings) {
+            let what = || format!("argument {} of {}", binding.name, kernel.name);
             if view.allocation().device != self.device.id() {
-                return Err(Error::WrongDevice {
-                    what: format!("argument {} of {}", binding.name, kernel.name),
-                });
+                return Err(Error::WrongDevice { what: what() });
+            }
+            if view.is_transient() {
+                return Err(Error::Transient { what: what() });
             }
         }
-        let hazard = self.hazards.hazard(&bound.ranges).is_some();
         let first = self.group == 0;
         let commands = self.commands.as_mut().ok_or(Error::State { call: "dispatch", state: CLOSED })?;
-        if hazard {
+        if barrier {
             commands.barrier();
             self.hazards.clear();
             self.group = 0;
@@ -128,7 +161,6 @@ impl CommandEncoder {
         }
         let encoded = commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads());
         self.device.note(encoded)?;
-        self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
         self.uses.record(&bound.views, &bound.ranges);
@@ -215,16 +247,37 @@ impl CommandEncoder {
     /// # Errors
     /// While capturing; if the host holds a guard on memory that the work uses; or the failure of an earlier
     /// submission that nobody can ask any more.
-    pub fn commit(mut self) -> Result<Submission> {
+    pub fn commit(self) -> Result<Submission> {
         if self.capture.is_some() {
             return Err(Error::State { call: "commit", state: "while capturing" });
         }
+        self.commit_after(None)
+    }
+
+    /// Hands the work to the device as the continuation of `previous`: if that fails, this has failed, and is not
+    /// run.
+    pub(crate) fn commit_after(mut self, previous: Option<&Submission>) -> Result<Submission> {
         let commands = self.commands.take().ok_or(Error::State { call: "commit", state: CLOSED })?;
-        let start = |order| commands.submit(order);
+        let start = |mut order: Order| {
+            order.after.extend(previous.map(|previous| previous.fate().dependency()));
+            let completion = commands.submit(order)?;
+            Ok(match previous {
+                Some(previous) => previous.fate().followed_by(completion),
+                None => completion,
+            })
+        };
         let submission = self.device.submit(&self.label, &self.uses, &self.events, start)?;
         self.counters.submissions += 1;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)
+    }
+
+    /// Ends the encoding without running anything.
+    pub(crate) fn record(mut self) -> Result<Recorded> {
+        let commands = self.commands.take().ok_or(Error::State { call: "compile", state: CLOSED })?;
+        self.device.shared_counters().add(&self.counters);
+        let uses = std::mem::take(&mut self.uses);
+        Ok(Recorded { recording: self.device.note(commands.finish())?, uses, counters: self.counters })
     }
 
     /// Hands the work to the device and waits for its end.

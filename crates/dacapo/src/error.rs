@@ -124,6 +124,26 @@ pub enum Error {
         /// Who uses it.
         by: &'static str,
     },
+    /// Memory that exists only inside a graph was used outside of one.
+    #[error(
+        "{what} is transient: it has no memory outside of a graph that was recorded and compiled or finished"
+    )]
+    Transient {
+        /// The buffer or argument.
+        what: String,
+    },
+    /// A dispatch of a graph reads transient memory that nothing before it has written.
+    #[error(
+        "dispatch {node} ({kernel}): argument {argument} reads transient memory that was not written before"
+    )]
+    Uninitialized {
+        /// Position of the dispatch in its graph.
+        node: usize,
+        /// Its kernel.
+        kernel: &'static str,
+        /// The argument.
+        argument: &'static str,
+    },
     /// A kernel panicked on the CPU backend.
     #[error("kernel {kernel} of {label:?} failed: {message}")]
     KernelFailed {

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::device::Device;
 use crate::encoder::CommandEncoder;
-use crate::graph::ComputeGraph;
+use crate::graph::{ComputeGraph, GraphOptions, PassReports};
 use crate::profile::Counters;
 use crate::submission::Submission;
 use crate::{Error, Result};
@@ -22,15 +22,17 @@ pub struct GraphSession {
 }
 
 /// How [`GraphSession::finish`] ends a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct FinishOptions {
     /// Wait for the end of the work. Default: yes.
     pub wait: bool,
+    /// Passes that a recorded graph goes through before it is encoded. Default: none, the recorded order.
+    pub graph: GraphOptions,
 }
 
 impl Default for FinishOptions {
     fn default() -> Self {
-        FinishOptions { wait: true }
+        FinishOptions { wait: true, graph: GraphOptions::recorded() }
     }
 }
 
@@ -39,8 +41,10 @@ impl Default for FinishOptions {
 pub struct Report {
     /// Dispatches, barriers and the rest, for this session alone.
     pub counters: Counters,
-    /// Groups of concurrent dispatches.
+    /// Groups of concurrent dispatches, over all submissions.
     pub groups: u64,
+    /// What each pass did.
+    pub passes: PassReports,
     /// The work, ended already if the session was told to wait.
     pub submission: Submission,
 }
@@ -71,23 +75,32 @@ impl GraphExecutor {
 }
 
 impl GraphSession {
-    /// Runs the session's work. What was recorded is encoded in recorded order.
+    /// Runs the session's work. What was recorded goes through the passes that the options name, gets memory for its
+    /// transient buffers, and is encoded. To do that once and run it many times, see [`into_graph`](Self::into_graph)
+    /// and [`ComputeGraph::compile`].
     ///
     /// # Errors
-    /// As [`CommandEncoder::commit`]; and, if told to wait, what made the work fail.
+    /// If the options name passes and the session does not record; as [`ComputeGraph::optimize`] and
+    /// [`CommandEncoder::commit`]; and, if told to wait, what made the work fail.
     pub fn finish(mut self, options: FinishOptions) -> Result<Report> {
-        if self.encoder.is_capturing() {
-            self.encoder.take_capture()?.encode_sequential(&mut self.encoder)?;
+        let GraphOptions { fuse, reorder, chunk } = options.graph;
+        if !self.encoder.is_capturing() {
+            if !fuse.is_empty() || reorder.is_some() || chunk.is_some() {
+                let state = "with passes in a session that does not record";
+                return Err(Error::State { call: "finish", state });
+            }
+            return report(self.encoder, PassReports::default(), options.wait);
         }
-        let mut counters = self.encoder.counters();
-        let groups = if counters.dispatches == 0 { 0 } else { counters.barriers + 1 };
-        let submission = self.encoder.commit()?;
-        counters.submissions += 1;
-        if options.wait {
-            submission.wait()?;
-            counters.waits += 1;
-        }
-        Ok(Report { counters, groups, submission })
+        let recorded = self.encoder.take_capture()?;
+        let (graph, mut passes) = recorded.optimize(self.encoder.device(), &options.graph)?;
+        let Some(chunk) = chunk else {
+            graph.encode_with_barriers(&mut self.encoder)?;
+            return report(self.encoder, passes, options.wait);
+        };
+        let (device, label) = (self.encoder.device().clone(), self.encoder.label().to_owned());
+        let (submission, cuts, counters) = graph.submit_chunks(&device, &label, &chunk)?;
+        passes.chunk = Some(cuts);
+        ended(submission, counters, passes, options.wait)
     }
 
     /// Ends a recorded session without running it, for a graph that is to be encoded again and again.
@@ -100,6 +113,24 @@ impl GraphSession {
         }
         self.encoder.take_capture()
     }
+}
+
+/// Commits what is encoded.
+fn report(encoder: CommandEncoder, passes: PassReports, wait: bool) -> Result<Report> {
+    let mut counters = encoder.counters();
+    let submission = encoder.commit()?;
+    counters.submissions += 1;
+    ended(submission, counters, passes, wait)
+}
+
+fn ended(submission: Submission, mut counters: Counters, passes: PassReports, wait: bool) -> Result<Report> {
+    // Between two submissions that both do something lies no barrier, and none is needed.
+    let groups = if counters.dispatches == 0 { 0 } else { counters.barriers + counters.submissions };
+    if wait {
+        submission.wait()?;
+        counters.waits += 1;
+    }
+    Ok(Report { counters, groups, passes, submission })
 }
 
 impl Deref for GraphSession {

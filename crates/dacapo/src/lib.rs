@@ -57,6 +57,7 @@ mod residency;
 mod session;
 mod state;
 mod submission;
+mod transient;
 mod usage;
 
 pub use buffer::{Buffer, ReadGuard, WriteGuard};
@@ -67,7 +68,12 @@ pub use encoder::CommandEncoder;
 pub use error::{Error, Result};
 pub use event::SharedEvent;
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
-pub use graph::{CapturedNode, ComputeGraph};
+pub use graph::{
+    CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
+    Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, GraphCache, GraphOptions,
+    Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
+    ScheduleReport, Selector, Strategy,
+};
 pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;
 pub use hal::info::{BackendKind, DeviceInfo};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::buffer::{Buffer, element_count, lock};
+use crate::buffer::{Buffer, Role, element_count, lock};
 use crate::device::Device;
 use crate::hal::Memory;
 use crate::submission::Fate;
@@ -70,7 +70,7 @@ impl BufferPool {
         };
         let home = Arc::downgrade(&self.free);
         let reclaim = Box::new(move |memory, last_use| give_back(&home, size, Block { memory, last_use }));
-        Buffer::new(self.device.allocation(memory, Some(reclaim)), 0, dtype, shape)
+        Buffer::new(self.device.allocation(memory, Role::Shared, Some(reclaim)), 0, dtype, shape)
     }
 
     /// What the pool holds and has done.

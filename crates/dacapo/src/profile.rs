@@ -13,10 +13,24 @@ pub struct Counters {
     pub elided_barriers: u64,
     /// Command buffers handed to the device.
     pub submissions: u64,
+    /// Compiled graphs replayed.
+    pub replays: u64,
     /// Times that the host waited for a submission.
     pub waits: u64,
     /// Encoders dropped with work that was never committed.
     pub discarded: u64,
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, more: Counters) {
+        self.dispatches += more.dispatches;
+        self.barriers += more.barriers;
+        self.elided_barriers += more.elided_barriers;
+        self.submissions += more.submissions;
+        self.replays += more.replays;
+        self.waits += more.waits;
+        self.discarded += more.discarded;
+    }
 }
 
 /// [`Counters`] that threads share.
@@ -26,6 +40,7 @@ pub(crate) struct SharedCounters {
     barriers: AtomicU64,
     elided_barriers: AtomicU64,
     submissions: AtomicU64,
+    replays: AtomicU64,
     waits: AtomicU64,
     discarded: AtomicU64,
 }
@@ -41,6 +56,7 @@ impl SharedCounters {
         add(&self.barriers, counters.barriers);
         add(&self.elided_barriers, counters.elided_barriers);
         add(&self.submissions, counters.submissions);
+        add(&self.replays, counters.replays);
         add(&self.waits, counters.waits);
         add(&self.discarded, counters.discarded);
     }
@@ -53,6 +69,7 @@ impl SharedCounters {
             barriers: get(&self.barriers),
             elided_barriers: get(&self.elided_barriers),
             submissions: get(&self.submissions),
+            replays: get(&self.replays),
             waits: get(&self.waits),
             discarded: get(&self.discarded),
         }

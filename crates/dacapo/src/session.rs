@@ -239,7 +239,7 @@ impl EncoderSession {
     /// Stages an add to the session's residency set; see [`ResidencySet::add`].
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// As [`ResidencySet::add`].
     pub fn add_to_residency_set(&mut self, buffer: &Buffer) -> Result<bool> {
         self.residency.get_or_insert_with(|| ResidencySet::new(&self.device)).add(buffer)
     }
@@ -247,7 +247,7 @@ impl EncoderSession {
     /// Stages a removal from the session's residency set; see [`ResidencySet::remove`].
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// As [`ResidencySet::remove`].
     pub fn remove_from_residency_set(&mut self, buffer: &Buffer) -> Result<bool> {
         self.residency.get_or_insert_with(|| ResidencySet::new(&self.device)).remove(buffer)
     }

@@ -73,6 +73,12 @@ impl Fate {
         self.completion.is_done()
     }
 
+    /// The fate of this work together with more of the same run. Who asks about the later part hears of both.
+    pub fn followed_by(&self, completion: Arc<dyn Completion>) -> Arc<dyn Completion> {
+        self.observed.store(true, Ordering::Release);
+        Arc::new(Run { parts: vec![self.completion.clone(), completion] })
+    }
+
     /// Waits for the end without asking how it went.
     pub fn settle(&self) {
         let _ = self.completion.wait();
@@ -106,5 +112,24 @@ impl Fate {
     /// Whether a finished submission's failure could still go unheard.
     pub fn may_be_lost(&self) -> bool {
         !self.observed.load(Ordering::Acquire) && self.completion.wait().is_err()
+    }
+}
+
+/// The fate of several submissions that count as one.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// In the order in which they run.
+    pub parts: Vec<Arc<dyn Completion>>,
+}
+
+impl Completion for Run {
+    fn is_done(&self) -> bool {
+        self.parts.iter().all(|part| part.is_done())
+    }
+
+    fn wait(&self) -> Result<()> {
+        // All must have ended before anybody touches their memory, also after a failure.
+        let outcomes: Vec<_> = self.parts.iter().map(|part| part.wait()).collect();
+        outcomes.into_iter().collect()
     }
 }

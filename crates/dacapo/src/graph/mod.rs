@@ -1,4 +1,6 @@
-//! Graphs: forward passes recorded as dispatches.
+//! Graphs: forward passes recorded as dispatches, and the passes over them.
+//!
+//! See the README beside this file for how the passes fit together.
 
 use smallvec::SmallVec;
 
@@ -7,7 +9,24 @@ use crate::dispatch::Dispatch;
 use crate::hal::kernel::{Kernel, OpKind};
 use crate::hazard::MemRange;
 
+mod cache;
+mod chunk;
+mod compile;
+mod dependencies;
 mod encode;
+mod fuse;
+mod memory;
+mod replay;
+mod schedule;
+
+pub use cache::{CacheStats, GraphCache};
+pub use chunk::{ChunkOptions, ChunkReport};
+pub use compile::{GraphOptions, PassReports};
+pub use dependencies::{Dependencies, Dependency};
+pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Link, Refusal, Refused, Selector};
+pub use memory::{MemoryPlan, MemoryReport, Placement};
+pub use replay::CompiledGraph;
+pub use schedule::{EdgeCounts, ScheduleOptions, ScheduleReport, Strategy};
 
 /// A captured dispatch.
 #[derive(Debug, Clone)]
@@ -15,12 +34,13 @@ pub struct CapturedNode {
     dispatch: Dispatch,
     ranges: SmallVec<[MemRange; 8]>,
     barrier_before: bool,
+    recorded: usize,
 }
 
 impl CapturedNode {
     pub(crate) fn new(dispatch: Dispatch) -> Result<Self> {
         let ranges = dispatch.ranges()?;
-        Ok(CapturedNode { dispatch, ranges, barrier_before: false })
+        Ok(CapturedNode { dispatch, ranges, barrier_before: false, recorded: 0 })
     }
 
     /// The dispatch, with its arguments and grid.
@@ -38,18 +58,35 @@ impl CapturedNode {
         self.kernel().kind
     }
 
-    /// The bytes that it touches.
+    /// The bytes that it touches, one range for each buffer of the kernel's signature, in its order.
     pub fn ranges(&self) -> &[MemRange] {
         &self.ranges
     }
 
-    /// Whether the caller asked for a barrier before it.
+    /// Bytes of all bindings that it reads.
+    pub fn bytes_read(&self) -> u64 {
+        self.ranges.iter().filter(|r| r.access.reads()).map(|r| (r.end - r.start) as u64).sum()
+    }
+
+    /// Bytes of all bindings that it writes.
+    pub fn bytes_written(&self) -> u64 {
+        self.ranges.iter().filter(|r| r.access.writes()).map(|r| (r.end - r.start) as u64).sum()
+    }
+
+    /// Whether the caller asked for a barrier before it. After scheduling, whether a barrier that the caller asked
+    /// for lies at this place.
     pub fn barrier_before(&self) -> bool {
         self.barrier_before
     }
+
+    /// Its position in the order of recording. A dispatch that replaced several has the position of the one in
+    /// whose place it stands.
+    pub fn recorded(&self) -> usize {
+        self.recorded
+    }
 }
 
-/// Dispatches in the order in which they were recorded.
+/// Dispatches in order: as they were recorded, or as a pass has arranged them.
 ///
 /// A graph holds the buffers that it uses: nothing that it refers to is freed or handed out again while it lives.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +94,8 @@ pub struct ComputeGraph {
     nodes: Vec<CapturedNode>,
     /// A barrier was asked for and no dispatch has followed yet.
     pending_barrier: bool,
+    /// First node of each group, if the graph is scheduled. Nodes of one group have no hazard among them.
+    groups: Option<Vec<usize>>,
 }
 
 impl ComputeGraph {
@@ -80,8 +119,17 @@ impl ComputeGraph {
         self.nodes.is_empty()
     }
 
+    /// The groups of a scheduled graph, as positions of nodes; `None` if the graph is not scheduled. Between two
+    /// groups lies a barrier; nodes of one group run beside each other.
+    pub fn groups(&self) -> Option<Vec<std::ops::Range<usize>>> {
+        let starts = self.groups.as_ref()?;
+        let ends = starts.iter().skip(1).copied().chain([self.nodes.len()]);
+        Some(starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect())
+    }
+
     pub(crate) fn push(&mut self, mut node: CapturedNode) {
         node.barrier_before = std::mem::take(&mut self.pending_barrier);
+        node.recorded = self.nodes.len();
         self.nodes.push(node);
     }
 

@@ -128,6 +128,16 @@ pub(crate) trait CommandBuffer: Send {
     /// Hands the work to the device. Command buffers of a device run in the order of submission, each as its
     /// [`Order`] says.
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>>;
+
+    /// Ends the encoding without running anything: the work can then be submitted again and again.
+    fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>>;
+}
+
+/// An encoded command buffer that can be submitted any number of times. It keeps the memory it uses alive.
+pub(crate) trait Recording: Send + Sync + Debug {
+    /// Hands the work to the device, in the order of submission and as `order` says. No work for each dispatch, where the device
+    /// allows it.
+    fn submit(&self, order: Order) -> Result<Arc<dyn Completion>>;
 }
 
 /// The fate of a submitted command buffer.

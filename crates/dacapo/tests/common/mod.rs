@@ -41,7 +41,7 @@ pub static INCREMENT: Kernel = Kernel {
         plan: |context| CpuPlan::new(context.len(0).div_ceil(TILE), 1).split(0, Split::chunks(TILE)),
         run: |tile| {
             let n: u32 = tile.params();
-            tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x += n);
+            tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x = x.wrapping_add(n));
         },
     },
 };

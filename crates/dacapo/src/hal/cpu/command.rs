@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use smallvec::SmallVec;
 
@@ -11,7 +11,7 @@ use super::queue::{Job, Queue, Scratch, Work};
 use super::tile::{BoundArg, PlanContext, Split, Tile};
 use crate::hal::event::Order;
 use crate::hal::kernel::Kernel;
-use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, ResolvedArg};
+use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
 use crate::{Error, Result};
 
 /// A kernel on the CPU: its twin, ready as it is.
@@ -119,9 +119,63 @@ impl CommandBuffer for CpuCommandBuffer {
     }
 
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
-        let progress = Progress::new(self.groups.iter().map(|group| group.tiles));
-        let program = Program { groups: self.groups, progress, label: self.label, _memory: self.memory };
+        self.into_recording().submit(order)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>> {
+        Ok(Arc::new(self.into_recording()))
+    }
+}
+
+impl CpuCommandBuffer {
+    fn into_recording(mut self) -> CpuRecording {
+        // Most arguments share a few allocations: one reference to each is enough.
+        self.memory.sort_unstable_by_key(|memory| Arc::as_ptr(memory).addr());
+        self.memory.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        let plan = Plan {
+            groups: self.groups,
+            label: self.label,
+            spare: Mutex::new(Vec::new()),
+            _memory: self.memory,
+        };
+        CpuRecording { queue: self.queue, plan: Arc::new(plan) }
+    }
+}
+
+/// A finished command buffer.
+struct CpuRecording {
+    queue: Arc<Queue<Program>>,
+    plan: Arc<Plan>,
+}
+
+impl std::fmt::Debug for CpuRecording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "recording of {:?}", self.plan.label)
+    }
+}
+
+impl Recording for CpuRecording {
+    fn submit(&self, order: Order) -> Result<Arc<dyn Completion>> {
+        let program = Program { progress: Some(self.plan.progress()), plan: self.plan.clone() };
         Ok(Arc::new(CpuCompletion(self.queue.submit(program, order)?)))
+    }
+}
+
+/// What a finished command buffer runs: the same for each of its submissions.
+struct Plan {
+    groups: Vec<Group>,
+    label: String,
+    /// Progress of submissions that nobody asks about any more, for the next ones.
+    spare: Mutex<Vec<Progress>>,
+    /// Keeps what the dispatches point to alive until nobody can run them any more.
+    _memory: Vec<Arc<dyn Memory>>,
+}
+
+impl Plan {
+    /// Progress that has not begun.
+    fn progress(&self) -> Progress {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Progress::new(self.groups.iter().map(|group| group.tiles)))
     }
 }
 
@@ -136,22 +190,29 @@ fn bind(arg: &ResolvedArg) -> Result<BoundArg> {
     Ok(BoundArg { ptr, len: arg.len, dtype: arg.dtype, access: arg.access, split: Split::whole() })
 }
 
-/// A command buffer in the queue.
+/// A submission in the queue.
 pub(super) struct Program {
-    groups: Vec<Group>,
-    progress: Progress,
-    label: String,
-    /// Keeps what the dispatches point to alive until nobody can run them any more.
-    _memory: Vec<Arc<dyn Memory>>,
+    plan: Arc<Plan>,
+    /// Present until the program is dropped.
+    progress: Option<Progress>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(mut progress) = self.progress.take() {
+            progress.reset();
+            self.plan.spare.lock().unwrap_or_else(PoisonError::into_inner).push(progress);
+        }
+    }
 }
 
 impl Work for Program {
     fn progress(&self) -> &Progress {
-        &self.progress
+        self.progress.as_ref().expect("present until the program is dropped")
     }
 
     fn tile(&self, group: usize, tile: usize, worker: &mut Scratch) -> Result<()> {
-        let dispatches = &self.groups[group].dispatches;
+        let dispatches = &self.plan.groups[group].dispatches;
         let index = dispatches.partition_point(|d| d.first <= tile) - 1;
         let planned = &dispatches[index];
         let local = tile - planned.first;
@@ -166,7 +227,7 @@ impl Work for Program {
         };
         // Unwind safety: after a panic the submission has failed; what it wrote is never taken for a result.
         catch_unwind(AssertUnwindSafe(|| (planned.kernel.cpu.run)(&tile)))
-            .map_err(|panic| failure(planned.kernel, &self.label, panic.as_ref()))
+            .map_err(|panic| failure(planned.kernel, &self.plan.label, panic.as_ref()))
     }
 }
 
@@ -184,7 +245,7 @@ struct CpuCompletion(super::sync::Arc<Job<Program>>);
 
 impl std::fmt::Debug for CpuCompletion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "completion of {:?}", self.0.work.label)
+        write!(f, "completion of {:?}", self.0.work.plan.label)
     }
 }
 

@@ -39,6 +39,17 @@ impl Progress {
         }
     }
 
+    /// Forgets everything that was done, for another run of the same job.
+    pub fn reset(&mut self) {
+        // Relaxed: whoever runs it next gets it through a lock.
+        for group in &self.groups {
+            group.claimed.0.store(0, Ordering::Relaxed);
+            group.completed.0.store(0, Ordering::Relaxed);
+        }
+        self.failed.store(false, Ordering::Relaxed);
+        *self.error.lock().expect("no holder of this lock panics") = None;
+    }
+
     /// Works on the job until it is complete: runs `tile(group, index)` for every tile this worker can claim.
     ///
     /// Returns whether this worker completed the job's last tile; exactly one worker does, unless the job is

@@ -10,7 +10,7 @@ use super::file::MappedFile;
 use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
-use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, ResolvedArg};
+use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
 use crate::{Error, Result};
 
 mod crash;
@@ -191,17 +191,42 @@ impl CommandBuffer for FaultCommands {
     }
 
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
-        let FaultCommands { inner, backend, cue, label, .. } = *self;
-        cue.pass(FaultPoint::Submit, &|| named(&label))?;
-        let fails =
-            cue.plan.at == FaultPoint::Complete && cue.call(FaultPoint::Complete, &|| named(&label))?;
-        let inner = if fails {
-            crash::after(&*backend, order, |order| inner.submit(order))?
-        } else {
-            inner.submit(order)?
-        };
-        Ok(Arc::new(FaultCompletion { inner, cue, label, outcome: OnceLock::new() }))
+        let inner = self.inner;
+        submit(&*self.backend, &self.cue, order, |order| inner.submit(order))
     }
+
+    fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>> {
+        self.cue.check()?;
+        let FaultCommands { inner, backend, cue, .. } = *self;
+        Ok(Arc::new(FaultRecording { inner: inner.finish()?, backend, cue }))
+    }
+}
+
+#[derive(Debug)]
+struct FaultRecording {
+    inner: Arc<dyn Recording>,
+    backend: Arc<dyn Backend>,
+    cue: Arc<Cue>,
+}
+
+impl Recording for FaultRecording {
+    fn submit(&self, order: Order) -> Result<Arc<dyn Completion>> {
+        submit(&*self.backend, &self.cue, order, |order| self.inner.submit(order))
+    }
+}
+
+/// Submits to the wrapped backend, unless this is the submission to fail.
+fn submit(
+    backend: &dyn Backend,
+    cue: &Arc<Cue>,
+    order: Order,
+    start: impl FnOnce(Order) -> Result<Arc<dyn Completion>>,
+) -> Result<Arc<dyn Completion>> {
+    let label = order.label.clone();
+    cue.pass(FaultPoint::Submit, &|| named(&label))?;
+    let fails = cue.plan.at == FaultPoint::Complete && cue.call(FaultPoint::Complete, &|| named(&label))?;
+    let inner = if fails { crash::after(backend, order, start)? } else { start(order)? };
+    Ok(Arc::new(FaultCompletion { inner, cue: cue.clone(), label, outcome: OnceLock::new() }))
 }
 
 /// The end of a submission, which may find the device lost.

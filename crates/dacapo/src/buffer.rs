@@ -77,9 +77,9 @@ impl Allocation {
         self.memory.len()
     }
 
-    /// Whether a submission that uses it has to be registered: host and device could meet on it.
+    /// Whether submissions that use it have to be registered.
     pub fn is_tracked(&self) -> bool {
-        self.role == Role::Shared && !(self.memory.read_only() && self.reclaim.is_none())
+        self.role == Role::Shared
     }
 
     /// Refuses a submission that would touch what the host holds. The caller has the gate.

@@ -137,8 +137,7 @@ impl Device {
 
     /// A buffer for a value that lives only inside a graph: written by one dispatch, read by later ones of the
     /// same graph, seen by nobody else. It has no memory until the graph is compiled or finished; then the values
-    /// of the graph share one arena. Every byte must be written before it is read, and a kernel that is given a
-    /// transient buffer to write must write all of it.
+    /// of the graph share one arena. Every byte must be written before it is read.
     ///
     /// Until then nothing but recording can use it: live encoding and host access fail with
     /// [`Error::Transient`](crate::Error::Transient).
@@ -279,8 +278,7 @@ impl Device {
         let mut sets = lock(&self.inner.residency);
         sets.retain(|set| set.strong_count() > 0);
         for set in sets.iter().filter_map(Weak::upgrade) {
-            let in_flight = || lock(&self.inner.in_flight).clone();
-            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation), in_flight))?;
+            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation)))?;
         }
         Ok(())
     }

@@ -18,7 +18,6 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub recording: Arc<dyn Recording>,
-    pub uses: Uses,
     pub counters: Counters,
 }
 
@@ -118,23 +117,20 @@ impl CommandEncoder {
         self.check_open("dispatch")?;
         let bound = dispatch.bind()?;
         let hazard = self.hazards.hazard(&bound.ranges).is_some();
-        self.add(dispatch, &bound, hazard)?;
-        self.hazards.record(&bound.ranges);
-        Ok(())
+        self.add(dispatch, &bound, hazard)
     }
 
     /// Adds a dispatch of which is known whether a barrier has to come before it: a pass that asked the hazard
     /// rule has put a boundary there or not.
     pub(crate) fn encode_grouped(&mut self, dispatch: &Dispatch, boundary: bool) -> Result<()> {
+        self.check_open("dispatch")?;
         let bound = dispatch.bind()?;
         debug_assert!(
             boundary || self.hazards.hazard(&bound.ranges).is_none(),
             "a hazard inside a group at {}",
             dispatch.kernel().name
         );
-        self.add(dispatch, &bound, boundary && self.group > 0)?;
-        self.hazards.record(&bound.ranges);
-        Ok(())
+        self.add(dispatch, &bound, boundary && self.group > 0)
     }
 
     fn add(&mut self, dispatch: &Dispatch, bound: &Bound, barrier: bool) -> Result<()> {
@@ -161,6 +157,7 @@ impl CommandEncoder {
         }
         let encoded = commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads());
         self.device.note(encoded)?;
+        self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
         self.uses.record(&bound.views, &bound.ranges);
@@ -254,8 +251,8 @@ impl CommandEncoder {
         self.commit_after(None)
     }
 
-    /// Hands the work to the device as the continuation of `previous`: if that fails, this has failed, and is not
-    /// run.
+    /// Hands the work to the device as the continuation of `previous`: if that fails, this fails without being run,
+    /// and whoever asks about this hears of both.
     pub(crate) fn commit_after(mut self, previous: Option<&Submission>) -> Result<Submission> {
         let commands = self.commands.take().ok_or(Error::State { call: "commit", state: CLOSED })?;
         let start = |mut order: Order| {
@@ -267,6 +264,9 @@ impl CommandEncoder {
             })
         };
         let submission = self.device.submit(&self.label, &self.uses, &self.events, start)?;
+        if let Some(previous) = previous {
+            previous.fate().hand_over();
+        }
         self.counters.submissions += 1;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)
@@ -275,9 +275,9 @@ impl CommandEncoder {
     /// Ends the encoding without running anything.
     pub(crate) fn record(mut self) -> Result<Recorded> {
         let commands = self.commands.take().ok_or(Error::State { call: "compile", state: CLOSED })?;
+        let recording = self.device.note(commands.finish())?;
         self.device.shared_counters().add(&self.counters);
-        let uses = std::mem::take(&mut self.uses);
-        Ok(Recorded { recording: self.device.note(commands.finish())?, uses, counters: self.counters })
+        Ok(Recorded { recording, counters: self.counters })
     }
 
     /// Hands the work to the device and waits for its end.

@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex};
 use crate::buffer::{Allocation, Buffer, lock};
 use crate::device::Device;
 use crate::hal::Backend;
-use crate::submission::Fate;
 use crate::{Error, Result};
 
 /// Memory that is to stay near the device, such as weights. A handle; clones are the same set.
 ///
 /// Adds and removes are *staged*: they take effect together, when the next submission of the device flushes the set.
 /// If nothing changed, nothing is flushed. A removal is deferred, flush by flush, until no submission uses the memory
-/// any more, neither one in flight nor the one that flushes; a part of a mapped file, whose uses are not registered,
-/// until everything has ended that was submitted before the first flush after the removal. Membership is by allocation: a view stands for all of
+/// any more, neither one in flight nor the one that flushes. Membership is by allocation: a view stands for all of
 /// it. Members stay alive.
 ///
 /// On the CPU an add brings the memory into RAM before its first use, where the system can be told to; a removal only
@@ -51,16 +49,8 @@ pub struct ResidencyStats {
 pub(crate) struct Members {
     resident: HashMap<u64, Arc<Allocation>>,
     adds: HashMap<u64, Arc<Allocation>>,
-    removes: Vec<Removal>,
+    removes: Vec<u64>,
     stats: ResidencyStats,
-}
-
-/// A staged removal.
-#[derive(Debug)]
-struct Removal {
-    id: u64,
-    /// For memory whose uses are not registered: what was in flight when a flush first met the removal.
-    behind: Option<Vec<Arc<Fate>>>,
 }
 
 impl ResidencySet {
@@ -80,7 +70,7 @@ impl ResidencySet {
         let mut members = lock(&self.members);
         if members.resident.contains_key(&allocation.id) {
             let before = members.removes.len();
-            members.removes.retain(|removal| removal.id != allocation.id);
+            members.removes.retain(|&id| id != allocation.id);
             return Ok(members.removes.len() < before);
         }
         Ok(members.adds.insert(allocation.id, allocation.clone()).is_none())
@@ -96,10 +86,10 @@ impl ResidencySet {
         if members.adds.remove(&id).is_some() {
             return Ok(true);
         }
-        if !members.resident.contains_key(&id) || members.is_leaving(id) {
+        if !members.resident.contains_key(&id) || members.removes.contains(&id) {
             return Ok(false);
         }
-        members.removes.push(Removal { id, behind: None });
+        members.removes.push(id);
         Ok(true)
     }
 
@@ -107,7 +97,7 @@ impl ResidencySet {
     pub fn contains(&self, buffer: &Buffer) -> bool {
         let id = buffer.allocation().id;
         let members = lock(&self.members);
-        members.adds.contains_key(&id) || members.resident.contains_key(&id) && !members.is_leaving(id)
+        members.adds.contains_key(&id) || members.resident.contains_key(&id) && !members.removes.contains(&id)
     }
 
     /// What the set holds and has done.
@@ -134,18 +124,8 @@ impl ResidencySet {
 }
 
 impl Members {
-    fn is_leaving(&self, id: u64) -> bool {
-        self.removes.iter().any(|removal| removal.id == id)
-    }
-
-    /// Carries out what is staged. `about_to_use` says what the submission that flushes will use, `in_flight` what
-    /// was submitted before it.
-    pub fn flush(
-        &mut self,
-        backend: &dyn Backend,
-        about_to_use: impl Fn(u64) -> bool,
-        in_flight: impl Fn() -> Vec<Arc<Fate>>,
-    ) -> Result<()> {
+    /// Carries out what is staged. `about_to_use` says what the submission that flushes will use.
+    pub fn flush(&mut self, backend: &dyn Backend, about_to_use: impl Fn(u64) -> bool) -> Result<()> {
         let mut changed = false;
         while let Some(id) = self.adds.keys().next().copied() {
             // What cannot be added stays staged, and the submission fails.
@@ -157,16 +137,9 @@ impl Members {
             self.stats.adds += 1;
             changed = true;
         }
-        for mut removal in std::mem::take(&mut self.removes) {
-            let id = removal.id;
-            let Some(allocation) = self.resident.get(&id) else { continue };
-            let idle = if allocation.is_tracked() {
-                !about_to_use(id) && allocation.is_idle()
-            } else {
-                removal.behind.get_or_insert_with(&in_flight).iter().all(|fate| fate.is_done())
-            };
-            if !idle {
-                self.removes.push(removal);
+        for id in std::mem::take(&mut self.removes) {
+            if about_to_use(id) || self.resident.get(&id).is_some_and(|allocation| !allocation.is_idle()) {
+                self.removes.push(id);
                 self.stats.deferred += 1;
             } else if let Some(allocation) = self.resident.remove(&id) {
                 backend.evict(allocation.memory());

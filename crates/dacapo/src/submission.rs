@@ -75,8 +75,12 @@ impl Fate {
 
     /// The fate of this work together with more of the same run. Who asks about the later part hears of both.
     pub fn followed_by(&self, completion: Arc<dyn Completion>) -> Arc<dyn Completion> {
-        self.observed.store(true, Ordering::Release);
         Arc::new(Run { parts: vec![self.completion.clone(), completion] })
+    }
+
+    /// Another fate tells what this one would have told: see [`followed_by`](Self::followed_by).
+    pub fn hand_over(&self) {
+        self.observed.store(true, Ordering::Release);
     }
 
     /// Waits for the end without asking how it went.

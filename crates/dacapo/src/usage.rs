@@ -33,10 +33,12 @@ pub(crate) struct Use {
 }
 
 impl Uses {
-    /// Adds the next dispatch: its views, and the ranges that they stand for. What need not be registered
-    /// ([`Allocation::is_tracked`]) is left out.
+    /// Adds the next dispatch: its views, and the ranges that they stand for.
     pub fn record(&mut self, views: &[Buffer], ranges: &[MemRange]) {
-        for (view, range) in views.iter().zip(ranges).filter(|(view, _)| view.allocation().is_tracked()) {
+        for (view, range) in views.iter().zip(ranges) {
+            if !view.allocation().is_tracked() {
+                continue;
+            }
             let used = self.by_id.entry(range.allocation).or_insert_with(|| Use::new(view.allocation()));
             if range.access.reads() {
                 let Use { reads, writes, .. } = used;
@@ -47,15 +49,6 @@ impl Uses {
             if let Some(used) = self.by_id.get_mut(&range.allocation) {
                 used.writes.insert(range.start..range.end);
             }
-        }
-    }
-
-    /// Adds the uses of work that comes after all this.
-    pub fn append(&mut self, later: Uses) {
-        for (id, more) in later.by_id {
-            let used = self.by_id.entry(id).or_insert_with(|| Use::new(&more.allocation));
-            more.reads.iter().for_each(|range| used.reads.insert_outside(range.clone(), &used.writes));
-            more.writes.iter().for_each(|range| used.writes.insert(range.clone()));
         }
     }
 

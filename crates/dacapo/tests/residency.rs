@@ -93,4 +93,6 @@ fn members_live_and_files_are_read_ahead() {
     let set = ResidencySet::new(&device);
     assert!(matches!(set.add(&foreign), Err(Error::WrongDevice { .. })));
     assert!(matches!(set.remove(&foreign), Err(Error::WrongDevice { .. })));
+    let transient = device.transient(DType::U32, &[1]).unwrap();
+    assert!(matches!(set.add(&transient), Err(Error::Transient { .. })));
 }

@@ -87,12 +87,14 @@ impl ComputeGraph {
         };
         let mut recordings = Vec::with_capacity(parts.len());
         let mut uses = Uses::default();
+        for node in graph.nodes() {
+            uses.record(&node.dispatch().buffers()?, node.ranges());
+        }
         let mut counters = Counters::default();
         for part in parts {
             let mut encoder = device.encoder(label)?;
             graph.encode_part(&mut encoder, part)?;
             let recorded = encoder.record()?;
-            uses.append(recorded.uses);
             counters += recorded.counters;
             recordings.push(recorded.recording);
         }

@@ -84,23 +84,21 @@ impl CompiledGraph {
         Ok(submission)
     }
 
-    /// The parts of a replay signal nothing: only the first has to wait for something outside.
+    /// Submits the parts. A replay signals no event, so that the first part's order is all that there is to obey.
     fn start(&self, order: Order) -> Result<Arc<dyn Completion>> {
         let [first, rest @ ..] = &self.recordings[..] else {
             return Ok(Arc::new(Run { parts: Vec::new() }));
         };
-        let label = order.label.clone();
         let first = first.submit(order)?;
         if rest.is_empty() {
             return Ok(first);
         }
-        let mut parts: Vec<Arc<dyn Completion>> = vec![first];
+        let mut parts = vec![first];
         for recording in rest {
-            let after =
-                parts.last().map(|part| Dependency { label: label.clone(), completion: part.clone() });
-            let order =
-                Order { label: label.clone(), after: after.into_iter().collect(), ..Order::default() };
-            match recording.submit(order) {
+            let previous = parts.last().cloned();
+            let after = previous.map(|completion| Dependency { label: self.label.clone(), completion });
+            let after = after.into_iter().collect();
+            match recording.submit(Order { label: self.label.clone(), after, ..Order::default() }) {
                 Ok(part) => parts.push(part),
                 Err(error) => {
                     // What was submitted runs; the run as a whole tells why it failed.

@@ -135,8 +135,8 @@ pub(crate) trait CommandBuffer: Send {
 
 /// An encoded command buffer that can be submitted any number of times. It keeps the memory it uses alive.
 pub(crate) trait Recording: Send + Sync + Debug {
-    /// Hands the work to the device, in the order of submission and as `order` says. No work for each dispatch, where the device
-    /// allows it.
+    /// Hands the work to the device, in the order of submission and as its [`Order`] says. No work for each
+    /// dispatch, where the device allows it.
     fn submit(&self, order: Order) -> Result<Arc<dyn Completion>>;
 }
 

@@ -191,42 +191,45 @@ impl CommandBuffer for FaultCommands {
     }
 
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
-        let inner = self.inner;
-        submit(&*self.backend, &self.cue, order, |order| inner.submit(order))
+        let FaultCommands { inner, backend, cue, label, .. } = *self;
+        submit(&*backend, cue, label, order, |order| inner.submit(order))
     }
 
     fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>> {
-        self.cue.check()?;
-        let FaultCommands { inner, backend, cue, .. } = *self;
-        Ok(Arc::new(FaultRecording { inner: inner.finish()?, backend, cue }))
+        let FaultCommands { inner, backend, cue, label, .. } = *self;
+        cue.check()?;
+        Ok(Arc::new(FaultRecording { inner: inner.finish()?, backend, cue, label }))
     }
 }
 
+/// A recording whose submissions fail on cue.
 #[derive(Debug)]
 struct FaultRecording {
     inner: Arc<dyn Recording>,
     backend: Arc<dyn Backend>,
     cue: Arc<Cue>,
+    label: String,
 }
 
 impl Recording for FaultRecording {
     fn submit(&self, order: Order) -> Result<Arc<dyn Completion>> {
-        submit(&*self.backend, &self.cue, order, |order| self.inner.submit(order))
+        let (cue, label) = (self.cue.clone(), self.label.clone());
+        submit(&*self.backend, cue, label, order, |order| self.inner.submit(order))
     }
 }
 
-/// Submits to the wrapped backend, unless this is the submission to fail.
+/// Submits work, unless that or the work itself is to fail.
 fn submit(
     backend: &dyn Backend,
-    cue: &Arc<Cue>,
+    cue: Arc<Cue>,
+    label: String,
     order: Order,
-    start: impl FnOnce(Order) -> Result<Arc<dyn Completion>>,
+    submit: impl FnOnce(Order) -> Result<Arc<dyn Completion>>,
 ) -> Result<Arc<dyn Completion>> {
-    let label = order.label.clone();
     cue.pass(FaultPoint::Submit, &|| named(&label))?;
     let fails = cue.plan.at == FaultPoint::Complete && cue.call(FaultPoint::Complete, &|| named(&label))?;
-    let inner = if fails { crash::after(backend, order, start)? } else { start(order)? };
-    Ok(Arc::new(FaultCompletion { inner, cue: cue.clone(), label, outcome: OnceLock::new() }))
+    let inner = if fails { crash::after(backend, order, submit)? } else { submit(order)? };
+    Ok(Arc::new(FaultCompletion { inner, cue, label, outcome: OnceLock::new() }))
 }
 
 /// The end of a submission, which may find the device lost.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{crash, device, increment, mix, mixed};
-use dacapo::{Buffer, DType, Device, Dispatch, Error, Submission};
+use dacapo::{Buffer, ChunkOptions, DType, Device, Dispatch, Error, GraphExecutor, GraphOptions, Submission};
 use proptest::prelude::*;
 
 fn submit(device: &Device, label: &str, dispatches: impl IntoIterator<Item = Dispatch>) -> Submission {
@@ -74,6 +74,34 @@ fn a_later_success_elsewhere_hides_nothing() {
     let _root = submit(&device, "root", [crash(&part(&x, 0..8))]);
     submit(&device, "the other half", [increment(&part(&x, 8..16), 1)]).wait().unwrap();
     assert!(matches!(part(&x, 0..8).read::<u32>(), Err(Error::KernelFailed { .. })));
+}
+
+#[test]
+fn replays_obey_the_rule() {
+    let device = device(2);
+    let [x, y, z] = [8; 3].map(|n| device.alloc(DType::U32, &[n]).unwrap());
+    let t = device.transient(DType::U32, &[8]).unwrap();
+    for chunk in [None, Some(ChunkOptions { first: 1, budget: 1, ..ChunkOptions::default() })] {
+        let mut recording = GraphExecutor::new(&device).begin_recorded("graph").unwrap();
+        recording.dispatch(mixed(&x, &x, &t)).unwrap();
+        recording.dispatch(mixed(&t, &t, &y)).unwrap();
+        recording.dispatch(increment(&y, 1)).unwrap();
+        let graph = recording.into_graph().unwrap();
+        let graph =
+            graph.compile(&device, "graph", &GraphOptions { chunk, ..GraphOptions::default() }).unwrap();
+        x.copy_from(&[1_u32; 8]).unwrap();
+        let overwritten = submit(&device, "overwritten", [crash(&y)]);
+        assert!(!is_poisoned(&graph.replay().unwrap()), "it writes y before it reads it");
+        assert!(overwritten.wait().is_err());
+        assert_eq!(*y.read::<u32>().unwrap(), [mix(mix(1, 1), mix(1, 1)) + 1; 8]);
+        let root = submit(&device, "root", [crash(&x)]);
+        assert!(is_poisoned(&graph.replay().unwrap()) && is_poisoned(&graph.replay().unwrap()));
+        assert!(is_poisoned(&submit(&device, "reads the replay", [mixed(&y, &y, &z)])));
+        assert!(root.wait().is_err());
+        x.copy_from(&[2_u32; 8]).unwrap();
+        assert!(!is_poisoned(&graph.replay().unwrap()), "healed");
+        assert_eq!(*y.read::<u32>().unwrap(), [mix(mix(2, 2), mix(2, 2)) + 1; 8]);
+    }
 }
 
 /// A submission of a random program.

@@ -64,7 +64,7 @@ impl ResidencySet {
     /// Stages an add. Returns whether the memory was not in the set; a staged removal is taken back.
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// If the buffer belongs to another device, or is transient.
     pub fn add(&self, buffer: &Buffer) -> Result<bool> {
         let allocation = self.own(buffer)?;
         let mut members = lock(&self.members);
@@ -79,7 +79,7 @@ impl ResidencySet {
     /// Stages a removal. Returns whether the memory was in the set; a staged add is taken back.
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// If the buffer belongs to another device, or is transient.
     pub fn remove(&self, buffer: &Buffer) -> Result<bool> {
         let id = self.own(buffer)?.id;
         let mut members = lock(&self.members);
@@ -115,6 +115,9 @@ impl ResidencySet {
         let allocation = buffer.allocation();
         if allocation.device != self.device {
             return Err(Error::WrongDevice { what: "a buffer of a residency set".into() });
+        }
+        if buffer.is_transient() {
+            return Err(Error::Transient { what: "a buffer of a residency set".into() });
         }
         Ok(allocation)
     }

@@ -61,6 +61,33 @@ pub enum SessionState {
 /// **Waiting** waits for every stage committed since the last wait, also those committed asynchronously, and returns
 /// the first failure among them.
 ///
+/// ```
+/// # use dacapo::{Binding, CpuTwin, DType, Device, DeviceOptions, Dispatch, Kernel, OpKind};
+/// # use dacapo::cpu::{CpuPlan, Split};
+/// # static COUNT: Kernel = Kernel {
+/// #     name: "count",
+/// #     kind: OpKind::Elementwise,
+/// #     bindings: &[Binding::read_write("x")],
+/// #     cpu: CpuTwin {
+/// #         plan: |_| CpuPlan::new(1, 1).split(0, Split::whole()),
+/// #         run: |tile| tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x += 1),
+/// #     },
+/// # };
+/// let device = Device::open(DeviceOptions::default())?;
+/// let x = device.alloc(DType::U32, &[4])?;
+/// let mut session = device.session("pass");
+/// for layers in ["first half", "second half"] {
+///     session.begin_stage(layers)?;
+///     session.dispatch(Dispatch::new(&COUNT).buffer(&x))?;
+///     session.fence_stage()?; // the device starts; the host goes on
+///     session.reset_for_next_stage()?;
+/// }
+/// session.commit_and_wait()?;
+/// assert_eq!((session.fence_value(), session.wait_count()), (2, 1));
+/// assert_eq!(*x.read::<u32>()?, [2; 4]);
+/// # Ok::<(), dacapo::Error>(())
+/// ```
+///
 /// **Dropping** a session discards an open stage, which the device counts
 /// ([`Counters::discarded`](crate::Counters::discarded)); its fence was never promised, so nobody waits for it.
 /// Committed stages run on; a failure that nobody asked for is reported by the next call on the device.
@@ -239,7 +266,7 @@ impl EncoderSession {
     /// Stages an add to the session's residency set; see [`ResidencySet::add`].
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// As [`ResidencySet::add`].
     pub fn add_to_residency_set(&mut self, buffer: &Buffer) -> Result<bool> {
         self.residency.get_or_insert_with(|| ResidencySet::new(&self.device)).add(buffer)
     }
@@ -247,7 +274,7 @@ impl EncoderSession {
     /// Stages a removal from the session's residency set; see [`ResidencySet::remove`].
     ///
     /// # Errors
-    /// If the buffer belongs to another device.
+    /// As [`ResidencySet::remove`].
     pub fn remove_from_residency_set(&mut self, buffer: &Buffer) -> Result<bool> {
         self.residency.get_or_insert_with(|| ResidencySet::new(&self.device)).remove(buffer)
     }

@@ -228,7 +228,8 @@ fn check_schedules(program: &Program, graph: &ComputeGraph) {
         assert_eq!((report.groups, report.lower_bound), (count, chain));
         assert!(count >= chain && (strategy != Strategy::Levels || count == chain), "{strategy:?}");
         assert!(report.data_bound <= chain && report.groups_before >= chain);
-        for barrier in 1..count {
+        // All of them in a small program, a sample in a large one.
+        for barrier in (1..count).step_by(1 + count / 100) {
             let without: Vec<usize> =
                 group_of.iter().map(|&group| group - usize::from(group >= barrier)).collect();
             assert!(!separated(&without, &pairs), "{strategy:?}: barrier {barrier} is not needed");

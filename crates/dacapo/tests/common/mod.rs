@@ -66,6 +66,20 @@ pub static PANIC: Kernel = Kernel {
     },
 };
 
+/// Fails without a word, having written `y`.
+pub static CRASH: Kernel = Kernel {
+    name: "test_crash",
+    kind: OpKind::Other,
+    bindings: &[Binding::write("y")],
+    cpu: CpuTwin {
+        plan: |_| CpuPlan::new(1, 1).split(0, Split::whole()),
+        run: |tile| {
+            tile.write::<u32>(0).slice().fill(0xbad);
+            std::panic::resume_unwind(Box::new("told to crash".to_owned()));
+        },
+    },
+};
+
 /// Sleeps for `n` milliseconds, then writes 7 everywhere.
 pub static SLOW: Kernel = Kernel {
     name: "test_slow",
@@ -85,10 +99,7 @@ pub fn device(threads: usize) -> Device {
     Device::open(DeviceOptions { threads: Some(threads), ..DeviceOptions::default() }).unwrap()
 }
 
-pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
-    Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
-}
-
+/// `y` from `a` and `b` by [`MIX`].
 pub fn mixed(a: &dacapo::Buffer, b: &dacapo::Buffer, y: &dacapo::Buffer) -> Dispatch {
     Dispatch::new(&MIX).buffer(a).buffer(b).buffer(y)
 }
@@ -194,3 +205,12 @@ pub static PATTERNS: [FusePattern; 3] = [
         gain: "the inputs are read once",
     },
 ];
+
+/// Fails; what it wrote is no result.
+pub fn crash(y: &dacapo::Buffer) -> Dispatch {
+    Dispatch::new(&CRASH).buffer(y)
+}
+
+pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
+    Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
+}

@@ -1,7 +1,7 @@
 //! Buffers: typed views of device memory.
 
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +10,11 @@ use smallvec::SmallVec;
 use crate::hal::signature::Access;
 use crate::hal::{Memory, ResolvedArg};
 use crate::hazard::MemRange;
+use crate::range_set::RangeSet;
+use crate::state::DeviceState;
 use crate::submission::{Fate, Submission};
+use crate::usage::Writers;
 use crate::{DType, Element, Error, Result};
-
-/// Taken by whoever registers a use of memory, so that host and device cannot both win.
-pub(crate) type Gate = Arc<Mutex<()>>;
 
 /// Takes a lock whose holders leave nothing half-done even if they panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -29,7 +29,7 @@ pub(crate) struct Allocation {
     pub device: u64,
     memory: Arc<dyn Memory>,
     usage: Mutex<Usage>,
-    gate: Gate,
+    state: Arc<DeviceState>,
     role: Role,
     /// Called with the memory and its last submission when the last view is gone.
     reclaim: Option<Reclaim>,
@@ -56,19 +56,20 @@ struct Usage {
     host_writer: bool,
     last_use: Option<Arc<Fate>>,
     last_write: Option<Arc<Fate>>,
+    writers: Writers,
 }
 
 impl Allocation {
     pub fn new(
         device: u64,
         memory: Arc<dyn Memory>,
-        gate: Gate,
+        state: Arc<DeviceState>,
         role: Role,
         reclaim: Option<Reclaim>,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Allocation { id, device, memory, usage: Mutex::default(), gate, role, reclaim })
+        Arc::new(Allocation { id, device, memory, usage: Mutex::default(), state, role, reclaim })
     }
 
     /// Bytes.
@@ -76,9 +77,9 @@ impl Allocation {
         self.memory.len()
     }
 
-    /// Whether a submission that uses it has to be registered: host and device could meet on it.
+    /// Whether submissions that use it have to be registered.
     pub fn is_tracked(&self) -> bool {
-        self.role == Role::Shared && !(self.memory.read_only() && self.reclaim.is_none())
+        self.role == Role::Shared
     }
 
     /// Refuses a submission that would touch what the host holds. The caller has the gate.
@@ -91,18 +92,38 @@ impl Allocation {
     }
 
     /// Remembers a submission. The caller has the gate.
-    pub fn used_by(&self, submission: &Submission, writes: bool) {
+    pub fn used_by(&self, submission: &Submission, writes: &RangeSet) {
         let mut usage = lock(&self.usage);
         usage.last_use = Some(submission.fate().clone());
-        if writes {
+        if !writes.is_empty() {
             usage.last_write = Some(submission.fate().clone());
+            usage.writers.record(writes, submission.fate());
         }
     }
 
-    /// Waits until the host may read, or write if `write`, and registers it.
-    fn enter(&self, write: bool) -> Result<()> {
+    /// Adds the submissions whose results a submission would read here, if they may fail. The caller has the gate.
+    pub fn writers(&self, reads: &RangeSet, found: &mut Vec<Arc<Fate>>) {
+        for writer in lock(&self.usage).writers.of(reads) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, writer)) {
+                found.push(writer.clone());
+            }
+        }
+    }
+
+    /// Whether no submission in flight uses the memory.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.usage).last_use.as_ref().is_none_or(|fate| fate.is_done())
+    }
+
+    pub fn memory(&self) -> &dyn Memory {
+        &*self.memory
+    }
+
+    /// Waits until the host may read these bytes, or write them if `write`, and registers it.
+    fn enter(&self, bytes: Range<usize>, write: bool) -> Result<()> {
         loop {
-            let gate = lock(&self.gate);
+            self.state.check()?;
+            let gate = lock(&self.state.gate);
             let mut usage = lock(&self.usage);
             if usage.host_writer || (write && usage.host_readers > 0) {
                 let call = if write { "write" } else { "read" };
@@ -117,12 +138,14 @@ impl Allocation {
                 }
                 _ => {
                     // What a failed submission wrote is no result; the answer is the same every time.
-                    if !write && let Some(writer) = &usage.last_write {
-                        writer.outcome()?;
+                    if !write {
+                        let mut read = RangeSet::default();
+                        read.insert(bytes.clone());
+                        usage.writers.of(&read).try_for_each(|writer| writer.outcome())?;
                     }
                     if write {
                         usage.host_writer = true;
-                        usage.last_write = None;
+                        usage.writers.forget(&bytes);
                     } else {
                         usage.host_readers += 1;
                     }
@@ -226,6 +249,12 @@ impl Buffer {
         self.allocation.memory.read_only()
     }
 
+    /// Whether both are the same elements: the same bytes of the same memory, as the same type.
+    pub fn is_same_view(&self, other: &Buffer) -> bool {
+        let place = |x: &Buffer| (x.allocation.id, x.offset, x.len, x.dtype);
+        place(self) == place(other)
+    }
+
     /// Whether this is a value inside a graph, without memory of its own ([`Device::transient`]).
     ///
     /// [`Device::transient`]: crate::Device::transient
@@ -295,7 +324,7 @@ impl Buffer {
     /// that wrote the memory failed.
     pub fn read<T: Element>(&self) -> Result<ReadGuard<T>> {
         let ptr = self.host_ptr::<T>()?;
-        self.allocation.enter(false)?;
+        self.allocation.enter(self.bytes(), false)?;
         Ok(ReadGuard { ptr, len: self.len, allocation: self.allocation.clone(), _holds: PhantomData })
     }
 
@@ -310,7 +339,7 @@ impl Buffer {
             return Err(Error::ReadOnly { what: self.allocation.name() });
         }
         let ptr = self.host_ptr::<T>()?;
-        self.allocation.enter(true)?;
+        self.allocation.enter(self.bytes(), true)?;
         Ok(WriteGuard { ptr, len: self.len, allocation: self.allocation.clone(), _holds: PhantomData })
     }
 
@@ -320,7 +349,7 @@ impl Buffer {
     /// As [`read`](Self::read), except for alignment.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.check_type::<T>()?;
-        self.allocation.enter(false)?;
+        self.allocation.enter(self.bytes(), false)?;
         let mut out = vec![T::zeroed(); self.len];
         let read = self.allocation.memory.read(self.offset, bytemuck::cast_slice_mut(&mut out));
         self.allocation.leave(false);
@@ -344,10 +373,15 @@ impl Buffer {
         if self.is_read_only() {
             return Err(Error::ReadOnly { what: self.allocation.name() });
         }
-        self.allocation.enter(true)?;
+        self.allocation.enter(self.bytes(), true)?;
         let written = self.allocation.memory.write(self.offset, bytemuck::cast_slice(source));
         self.allocation.leave(true);
         written
+    }
+
+    /// The bytes this view covers in its allocation.
+    fn bytes(&self) -> Range<usize> {
+        self.offset..self.offset + self.byte_len()
     }
 
     /// The bytes this view covers, under this access.

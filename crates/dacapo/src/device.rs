@@ -1,16 +1,23 @@
 //! Devices.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use crate::buffer::{Allocation, Buffer, Gate, Reclaim, Role, lock};
+use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
+use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
+use crate::hal::event::Order;
+use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Memory};
 use crate::profile::{Counters, SharedCounters};
 use crate::registry::KernelRegistry;
+use crate::residency::Members;
+use crate::state::DeviceState;
 use crate::submission::{Fate, Submission};
+use crate::usage::Uses;
 use crate::{DType, Element, Result};
 
 /// Which device to open, and how.
@@ -20,11 +27,13 @@ pub struct DeviceOptions {
     pub backend: BackendKind,
     /// Worker threads of a CPU device. Default: as many as the process may use cores.
     pub threads: Option<usize>,
+    /// For tests: something that is to fail. Default: nothing.
+    pub fault: Option<FaultPlan>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        DeviceOptions { backend: BackendKind::Cpu, threads: None }
+        DeviceOptions { backend: BackendKind::Cpu, threads: None, fault: None }
     }
 }
 
@@ -41,9 +50,10 @@ struct Inner {
     id: u64,
     backend: Box<dyn Backend>,
     registry: KernelRegistry,
-    counters: Arc<SharedCounters>,
-    gate: Gate,
+    state: Arc<DeviceState>,
     in_flight: Mutex<Vec<Arc<Fate>>>,
+    /// Flushed at each submission.
+    residency: Mutex<Vec<Weak<Mutex<Members>>>>,
 }
 
 impl Device {
@@ -53,17 +63,20 @@ impl Device {
     /// If there is no such device, or it cannot be started.
     pub fn open(options: DeviceOptions) -> Result<Device> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let backend: Box<dyn Backend> = match options.backend {
+        let mut backend: Box<dyn Backend> = match options.backend {
             BackendKind::Cpu => Box::new(CpuBackend::open(options.threads)?),
         };
+        if let Some(plan) = options.fault {
+            backend = Box::new(FaultBackend::new(backend, plan));
+        }
         Ok(Device {
             inner: Arc::new(Inner {
                 id: NEXT.fetch_add(1, Ordering::Relaxed),
                 backend,
                 registry: KernelRegistry::default(),
-                counters: Arc::default(),
-                gate: Gate::default(),
+                state: Arc::default(),
                 in_flight: Mutex::default(),
+                residency: Mutex::default(),
             }),
         })
     }
@@ -89,7 +102,7 @@ impl Device {
     /// If the memory cannot be had.
     pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
-        let memory = self.inner.backend.allocate(len * dtype.size())?;
+        let memory = self.allocate(len * dtype.size())?;
         Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
@@ -117,14 +130,14 @@ impl Device {
         shape: &[usize],
     ) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
-        let memory = self.inner.backend.map_file(file, offset, len * dtype.size())?;
+        self.inner.state.check()?;
+        let memory = self.note(self.inner.backend.map_file(file, offset, len * dtype.size()))?;
         Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
     /// A buffer for a value that lives only inside a graph: written by one dispatch, read by later ones of the
     /// same graph, seen by nobody else. It has no memory until the graph is compiled or finished; then the values
-    /// of the graph share one arena. Every byte must be written before it is read, and a kernel that is given a
-    /// transient buffer to write must write all of it.
+    /// of the graph share one arena. Every byte must be written before it is read.
     ///
     /// Until then nothing but recording can use it: live encoding and host access fail with
     /// [`Error::Transient`](crate::Error::Transient).
@@ -144,10 +157,21 @@ impl Device {
 
     /// What all encoders of this device have done since it was opened.
     pub fn counters(&self) -> Counters {
-        self.inner.counters.snapshot()
+        self.inner.state.counters.snapshot()
     }
 
-    /// Waits until everything committed so far has ended.
+    /// Memory that exists on this device: buffers, free blocks of pools, what unended work keeps.
+    pub fn memory_in_use(&self) -> MemoryUse {
+        self.memory_meter().in_use()
+    }
+
+    /// A handle that counts this device's memory, also after the device is gone.
+    pub fn memory_meter(&self) -> MemoryMeter {
+        self.inner.backend.memory_meter().clone()
+    }
+
+    /// Waits until everything committed so far has ended. Work that waits for an event which the host is to signal
+    /// ends only when another thread does so.
     ///
     /// # Errors
     /// The first failure among submissions that nobody can ask any more.
@@ -161,12 +185,27 @@ impl Device {
         self.inner.id
     }
 
+    pub(crate) fn state(&self) -> &Arc<DeviceState> {
+        &self.inner.state
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.inner.backend
     }
 
-    pub(crate) fn shared_counters(&self) -> &Arc<SharedCounters> {
-        &self.inner.counters
+    pub(crate) fn shared_counters(&self) -> &SharedCounters {
+        &self.inner.state.counters
+    }
+
+    /// Remembers it if the result says that the device is lost.
+    pub(crate) fn note<T>(&self, result: Result<T>) -> Result<T> {
+        self.inner.state.note(result)
+    }
+
+    /// Zeroed memory, for a new allocation.
+    pub(crate) fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+        self.inner.state.check()?;
+        self.note(self.inner.backend.allocate(bytes))
     }
 
     pub(crate) fn allocation(
@@ -175,11 +214,12 @@ impl Device {
         role: Role,
         reclaim: Option<Reclaim>,
     ) -> Arc<Allocation> {
-        Allocation::new(self.inner.id, memory, self.inner.gate.clone(), role, reclaim)
+        Allocation::new(self.inner.id, memory, self.inner.state.clone(), role, reclaim)
     }
 
-    /// Fails if a submission failed whose handles were all dropped before anybody asked.
+    /// Fails if the device is lost, or if a submission failed whose handles were all dropped before anybody asked.
     pub(crate) fn report_lost(&self) -> Result<()> {
+        self.inner.state.check()?;
         let mut in_flight = lock(&self.inner.in_flight);
         let mut lost = Ok(());
         // A finished submission stays listed while somebody may still ask for its failure, or drop it unasked.
@@ -195,24 +235,51 @@ impl Device {
         lost
     }
 
-    /// Submits work that uses these allocations, writing those marked so. `submit` hands it to the backend.
+    /// Starts work that uses this memory, between these events. `start` hands it to the backend.
+    ///
+    /// Registration and submission are one step: a guard of the host taken meanwhile waits for this submission.
     pub(crate) fn submit(
         &self,
-        submit: impl FnOnce() -> Result<Arc<dyn Completion>>,
-        uses: &[(Arc<Allocation>, bool)],
+        label: &str,
+        uses: &Uses,
+        events: &StageEvents,
+        start: impl FnOnce(Order) -> Result<Arc<dyn Completion>>,
     ) -> Result<Submission> {
         self.report_lost()?;
-        // Registration and submission are one step: a guard taken meanwhile waits for this submission.
-        let _gate = lock(&self.inner.gate);
-        for (allocation, writes) in uses {
-            allocation.check_submit(*writes)?;
+        self.flush_residency(uses)?;
+        let state = &self.inner.state;
+        let _gate = lock(&state.gate);
+        let mut writers = Vec::new();
+        for used in uses.iter() {
+            used.allocation.check_submit(!used.writes.is_empty())?;
+            used.allocation.writers(&used.reads, &mut writers);
         }
-        let completion = submit()?;
-        let submission = Submission::new(completion, self.inner.counters.clone());
-        for (allocation, writes) in uses {
-            allocation.used_by(&submission, *writes);
+        let order = Order {
+            label: label.to_owned(),
+            waits: events.waits.iter().map(EventPoint::order).collect(),
+            after: writers.iter().map(|fate| fate.dependency()).collect(),
+            signals: events.signals.iter().map(EventPoint::order).collect(),
+        };
+        let completion = state.note(start(order))?;
+        let submission = Submission::new(label.to_owned(), completion, state.clone());
+        for used in uses.iter() {
+            used.allocation.used_by(&submission, &used.writes);
         }
         lock(&self.inner.in_flight).push(submission.fate().clone());
         Ok(submission)
+    }
+
+    /// From now on, every submission flushes this set first.
+    pub(crate) fn attach(&self, set: Weak<Mutex<Members>>) {
+        lock(&self.inner.residency).push(set);
+    }
+
+    fn flush_residency(&self, uses: &Uses) -> Result<()> {
+        let mut sets = lock(&self.inner.residency);
+        sets.retain(|set| set.strong_count() > 0);
+        for set in sets.iter().filter_map(Weak::upgrade) {
+            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation)))?;
+        }
+        Ok(())
     }
 }

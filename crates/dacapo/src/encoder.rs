@@ -1,26 +1,23 @@
 //! Encoding: dispatches in, a submitted command buffer out, barriers placed by the engine.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::buffer::Allocation;
 use crate::device::Device;
 use crate::dispatch::{Bound, Dispatch};
+use crate::event::{EventPoint, SharedEvent, StageEvents};
 use crate::graph::ComputeGraph;
+use crate::hal::event::Order;
 use crate::hal::{CommandBuffer, Recording};
 use crate::hazard::MemRanges;
 use crate::profile::Counters;
 use crate::submission::Submission;
+use crate::usage::Uses;
 use crate::{Error, Result};
-
-/// An allocation that work uses, and whether it writes it.
-pub(crate) type Use = (Arc<Allocation>, bool);
 
 /// An encoder's work, ready to be submitted any number of times.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub recording: Arc<dyn Recording>,
-    pub uses: Vec<Use>,
     pub counters: Counters,
 }
 
@@ -35,12 +32,13 @@ pub(crate) struct Recorded {
 pub struct CommandEncoder {
     device: Device,
     label: String,
+    /// Gone after commit, and between the stages of a session.
     commands: Option<Box<dyn CommandBuffer>>,
     hazards: MemRanges,
     /// Dispatches since the last barrier.
     group: usize,
-    /// Allocations used, by id, and whether one of the dispatches writes them.
-    uses: HashMap<u64, Use>,
+    uses: Uses,
+    events: StageEvents,
     counters: Counters,
     capture: Option<ComputeGraph>,
 }
@@ -52,20 +50,39 @@ impl Device {
     /// The failure of an earlier submission that nobody can ask any more.
     pub fn encoder(&self, label: &str) -> Result<CommandEncoder> {
         self.report_lost()?;
-        Ok(CommandEncoder {
-            device: self.clone(),
-            label: label.to_owned(),
-            commands: Some(self.backend().command_buffer(label)?),
-            hazards: MemRanges::new(),
-            group: 0,
-            uses: HashMap::new(),
-            counters: Counters::default(),
-            capture: None,
-        })
+        let commands = self.note(self.backend().command_buffer(label))?;
+        let mut encoder = CommandEncoder::closed(self, label);
+        encoder.commands = Some(commands);
+        Ok(encoder)
     }
 }
 
+/// What a closed encoder says.
+const CLOSED: &str = "outside a stage";
+
 impl CommandEncoder {
+    /// An encoder that takes nothing: what a session has between its stages.
+    pub(crate) fn closed(device: &Device, label: &str) -> Self {
+        CommandEncoder {
+            device: device.clone(),
+            label: label.to_owned(),
+            commands: None,
+            hazards: MemRanges::new(),
+            group: 0,
+            uses: Uses::default(),
+            events: StageEvents::default(),
+            counters: Counters::default(),
+            capture: None,
+        }
+    }
+
+    fn check_open(&self, call: &'static str) -> Result<()> {
+        if self.commands.is_none() {
+            return Err(Error::State { call, state: CLOSED });
+        }
+        Ok(())
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
@@ -97,30 +114,28 @@ impl CommandEncoder {
 
     /// Adds a dispatch to the command buffer, after a barrier if there is a hazard.
     pub(crate) fn encode(&mut self, dispatch: &Dispatch) -> Result<()> {
+        self.check_open("dispatch")?;
         let bound = dispatch.bind()?;
         let hazard = self.hazards.hazard(&bound.ranges).is_some();
-        self.add(dispatch, &bound, hazard)?;
-        self.hazards.record(&bound.ranges);
-        Ok(())
+        self.add(dispatch, &bound, hazard)
     }
 
     /// Adds a dispatch of which is known whether a barrier has to come before it: a pass that asked the hazard
     /// rule has put a boundary there or not.
     pub(crate) fn encode_grouped(&mut self, dispatch: &Dispatch, boundary: bool) -> Result<()> {
+        self.check_open("dispatch")?;
         let bound = dispatch.bind()?;
         debug_assert!(
             boundary || self.hazards.hazard(&bound.ranges).is_none(),
             "a hazard inside a group at {}",
             dispatch.kernel().name
         );
-        self.add(dispatch, &bound, boundary && self.group > 0)?;
-        self.hazards.record(&bound.ranges);
-        Ok(())
+        self.add(dispatch, &bound, boundary && self.group > 0)
     }
 
     fn add(&mut self, dispatch: &Dispatch, bound: &Bound, barrier: bool) -> Result<()> {
         let kernel = dispatch.kernel();
-        let pipeline = self.device.registry().pipeline(self.device.backend(), kernel)?;
+        let pipeline = self.device.note(self.device.registry().pipeline(self.device.backend(), kernel))?;
         for (view, binding) in bound.views.iter().zip(kernel.bindings) {
             let what = || format!("argument {} of {}", binding.name, kernel.name);
             if view.allocation().device != self.device.id() {
@@ -131,7 +146,7 @@ impl CommandEncoder {
             }
         }
         let first = self.group == 0;
-        let commands = self.commands.as_mut().expect("present until commit");
+        let commands = self.commands.as_mut().ok_or(Error::State { call: "dispatch", state: CLOSED })?;
         if barrier {
             commands.barrier();
             self.hazards.clear();
@@ -140,16 +155,12 @@ impl CommandEncoder {
         } else if !first {
             self.counters.elided_barriers += 1;
         }
-        commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads())?;
+        let encoded = commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads());
+        self.device.note(encoded)?;
+        self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
-        for (view, range) in bound.views.iter().zip(&bound.ranges) {
-            let allocation = view.allocation();
-            if allocation.is_tracked() {
-                let entry = self.uses.entry(allocation.id).or_insert_with(|| (allocation.clone(), false));
-                entry.1 |= range.access.writes();
-            }
-        }
+        self.uses.record(&bound.views, &bound.ranges);
         Ok(())
     }
 
@@ -157,8 +168,10 @@ impl CommandEncoder {
     pub fn memory_barrier(&mut self) {
         if let Some(graph) = &mut self.capture {
             graph.push_barrier();
-        } else if self.group > 0 {
-            self.commands.as_mut().expect("present until commit").barrier();
+        } else if self.group > 0
+            && let Some(commands) = &mut self.commands
+        {
+            commands.barrier();
             self.hazards.clear();
             self.group = 0;
             self.counters.barriers += 1;
@@ -173,6 +186,7 @@ impl CommandEncoder {
         if self.capture.is_some() {
             return Err(Error::State { call: "start_capture", state: "while capturing" });
         }
+        self.check_open("start_capture")?;
         self.capture = Some(ComputeGraph::new());
         Ok(())
     }
@@ -190,6 +204,41 @@ impl CommandEncoder {
         self.capture.is_some()
     }
 
+    /// Makes the work wait until the event has reached `value`: it runs after everything committed before it, and
+    /// not before that. If the event is poisoned the work fails with [`Error::Poisoned`] without being run.
+    ///
+    /// The value must come from work committed earlier, or from the host. Work that waits for the host when the
+    /// last handle of the device is dropped fails with [`Error::DeviceLost`].
+    ///
+    /// # Errors
+    /// While capturing; if the event belongs to another device.
+    pub fn wait_event(&mut self, event: &SharedEvent, value: u64) -> Result<()> {
+        let point = self.event_point("wait_event", event, value)?;
+        self.events.waits.push(point);
+        Ok(())
+    }
+
+    /// Makes the work raise the event to `value` at its end, or poison it if it fails.
+    ///
+    /// # Errors
+    /// While capturing; if the event belongs to another device.
+    pub fn signal_event(&mut self, event: &SharedEvent, value: u64) -> Result<()> {
+        let point = self.event_point("signal_event", event, value)?;
+        self.events.signals.push(point);
+        Ok(())
+    }
+
+    fn event_point(&self, call: &'static str, event: &SharedEvent, value: u64) -> Result<EventPoint> {
+        self.check_open(call)?;
+        if self.capture.is_some() {
+            return Err(Error::State { call, state: "while capturing" });
+        }
+        if event.device() != self.device.id() {
+            return Err(Error::WrongDevice { what: format!("event {:?}", event.label()) });
+        }
+        Ok(EventPoint { event: event.clone(), value })
+    }
+
     /// Hands the work to the device.
     ///
     /// # Errors
@@ -202,18 +251,22 @@ impl CommandEncoder {
         self.commit_after(None)
     }
 
-    /// Hands the work to the device as the continuation of `previous`: if that fails, this has failed.
+    /// Hands the work to the device as the continuation of `previous`: if that fails, this fails without being run,
+    /// and whoever asks about this hears of both.
     pub(crate) fn commit_after(mut self, previous: Option<&Submission>) -> Result<Submission> {
-        let commands = self.commands.take().expect("present until commit");
-        let uses: Vec<_> = self.uses.drain().map(|(_, used)| used).collect();
-        let start = || {
-            let completion = commands.submit()?;
+        let commands = self.commands.take().ok_or(Error::State { call: "commit", state: CLOSED })?;
+        let start = |mut order: Order| {
+            order.after.extend(previous.map(|previous| previous.fate().dependency()));
+            let completion = commands.submit(order)?;
             Ok(match previous {
                 Some(previous) => previous.fate().followed_by(completion),
                 None => completion,
             })
         };
-        let submission = self.device.submit(start, &uses)?;
+        let submission = self.device.submit(&self.label, &self.uses, &self.events, start)?;
+        if let Some(previous) = previous {
+            previous.fate().hand_over();
+        }
         self.counters.submissions += 1;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)
@@ -221,10 +274,10 @@ impl CommandEncoder {
 
     /// Ends the encoding without running anything.
     pub(crate) fn record(mut self) -> Result<Recorded> {
-        let commands = self.commands.take().expect("present until commit");
+        let commands = self.commands.take().ok_or(Error::State { call: "compile", state: CLOSED })?;
+        let recording = self.device.note(commands.finish())?;
         self.device.shared_counters().add(&self.counters);
-        let uses = self.uses.drain().map(|(_, used)| used).collect();
-        Ok(Recorded { recording: commands.finish()?, uses, counters: self.counters })
+        Ok(Recorded { recording, counters: self.counters })
     }
 
     /// Hands the work to the device and waits for its end.

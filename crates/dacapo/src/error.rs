@@ -154,7 +154,22 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
-    /// The device's threads or queue are gone.
+    /// A submission was not run, because it depends on one that failed.
+    #[error("not run, because {by} failed: {cause}")]
+    Poisoned {
+        /// What failed first.
+        by: String,
+        /// How.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// A failure that a test asked for; see `FaultPlan`.
+    #[error("injected fault: {what} failed on request")]
+    Injected {
+        /// What was made to fail.
+        what: String,
+    },
+    /// The device's threads or queue are gone. Names the first cause.
     #[error("device lost: {0}")]
     DeviceLost(String),
 }
@@ -168,6 +183,15 @@ impl Error {
         found: impl std::fmt::Display,
     ) -> Self {
         Error::Argument { kernel, argument, expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// The error of what depends on `by`, which failed with `cause`. Along a chain of dependent work it keeps
+    /// naming the first failure; a lost device stays a lost device.
+    pub(crate) fn poisoned(by: &str, cause: Error) -> Self {
+        match cause {
+            Error::Poisoned { .. } | Error::DeviceLost(_) => cause,
+            _ => Error::Poisoned { by: by.to_owned(), cause: Arc::new(cause) },
+        }
     }
 }
 

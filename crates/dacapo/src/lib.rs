@@ -44,15 +44,21 @@ mod dispatch;
 mod dtype;
 mod encoder;
 mod error;
+mod event;
 mod executor;
 mod graph;
 mod hal;
 mod hazard;
 mod pool;
 mod profile;
+mod range_set;
 mod registry;
+mod residency;
+mod session;
+mod state;
 mod submission;
 mod transient;
+mod usage;
 
 pub use buffer::{Buffer, ReadGuard, WriteGuard};
 pub use device::{Device, DeviceOptions};
@@ -60,6 +66,7 @@ pub use dispatch::{Dispatch, KernelArg};
 pub use dtype::{DType, Element};
 pub use encoder::CommandEncoder;
 pub use error::{Error, Result};
+pub use event::SharedEvent;
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
 pub use graph::{
     CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
@@ -67,14 +74,18 @@ pub use graph::{
     Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
     ScheduleReport, Selector, Strategy,
 };
+pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;
 pub use hal::info::{BackendKind, DeviceInfo};
 pub use hal::kernel::{CpuTwin, Kernel, OpKind};
+pub use hal::meter::{MemoryMeter, MemoryUse};
 pub use hal::signature::{Access, Binding};
 pub use hazard::{Hazard, MemRange, MemRanges};
 pub use pool::{BufferPool, PoolStats};
 pub use profile::Counters;
 pub use registry::KernelRegistry;
+pub use residency::{ResidencySet, ResidencyStats};
+pub use session::{EncoderSession, SessionState};
 pub use submission::Submission;
 
 /// What CPU kernels are written against.

@@ -63,7 +63,7 @@ impl BufferPool {
                 block.memory
             }
             None => {
-                let memory = self.device.backend().allocate(size)?;
+                let memory = self.device.allocate(size)?;
                 lock(&self.free).stats.allocated += 1;
                 memory
             }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Result;
 use crate::hal::Completion;
-use crate::profile::{Counters, SharedCounters};
+use crate::hal::event::Dependency;
+use crate::profile::Counters;
+use crate::state::DeviceState;
 
 /// Work that was handed to a device.
 ///
@@ -30,8 +32,9 @@ impl Drop for Handle {
 /// What the device, and the memory that the work uses, remember of a submission.
 #[derive(Debug)]
 pub(crate) struct Fate {
+    label: String,
     completion: Arc<dyn Completion>,
-    counters: Arc<SharedCounters>,
+    device: Arc<DeviceState>,
     /// Somebody has been told how it ended.
     observed: AtomicBool,
     /// No handle is left.
@@ -39,9 +42,9 @@ pub(crate) struct Fate {
 }
 
 impl Submission {
-    pub(crate) fn new(completion: Arc<dyn Completion>, counters: Arc<SharedCounters>) -> Self {
+    pub(crate) fn new(label: String, completion: Arc<dyn Completion>, device: Arc<DeviceState>) -> Self {
         let (observed, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
-        let fate = Arc::new(Fate { completion, counters, observed, dropped });
+        let fate = Arc::new(Fate { label, completion, device, observed, dropped });
         Submission { handle: Arc::new(Handle { fate }) }
     }
 
@@ -57,9 +60,10 @@ impl Submission {
     /// Waits for the end. Waiting again gives the same answer again.
     ///
     /// # Errors
-    /// What made the work fail.
+    /// What made the work fail; [`Error::Poisoned`](crate::Error::Poisoned) if it was not run because of what
+    /// failed before.
     pub fn wait(&self) -> Result<()> {
-        self.handle.fate.counters.add(&Counters { waits: 1, ..Counters::default() });
+        self.handle.fate.device.counters.add(&Counters { waits: 1, ..Counters::default() });
         self.handle.fate.outcome()
     }
 }
@@ -71,8 +75,12 @@ impl Fate {
 
     /// The fate of this work together with more of the same run. Who asks about the later part hears of both.
     pub fn followed_by(&self, completion: Arc<dyn Completion>) -> Arc<dyn Completion> {
-        self.observed.store(true, Ordering::Release);
         Arc::new(Run { parts: vec![self.completion.clone(), completion] })
+    }
+
+    /// Another fate tells what this one would have told: see [`followed_by`](Self::followed_by).
+    pub fn hand_over(&self) {
+        self.observed.store(true, Ordering::Release);
     }
 
     /// Waits for the end without asking how it went.
@@ -82,9 +90,19 @@ impl Fate {
 
     /// Waits for the end and tells how it went.
     pub fn outcome(&self) -> Result<()> {
-        let result = self.completion.wait();
+        let result = self.device.note(self.completion.wait());
         self.observed.store(true, Ordering::Release);
         result
+    }
+
+    /// Whether it has ended well.
+    pub fn succeeded(&self) -> bool {
+        self.is_done() && self.completion.wait().is_ok()
+    }
+
+    /// This submission, for one that depends on it.
+    pub fn dependency(&self) -> Dependency {
+        Dependency { label: self.label.clone(), completion: self.completion.clone() }
     }
 
     /// The failure that nobody was told of and nobody can ask for any more.

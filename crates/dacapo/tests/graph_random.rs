@@ -5,12 +5,14 @@ mod common;
 
 use std::ops::Range;
 
-use common::{device, increment, mix, mixed};
+use common::{PATTERNS, device, increment, mix, mixed};
 use dacapo::{
-    Buffer, ChunkOptions, ComputeGraph, DType, Device, Dispatch, GraphOptions, ScheduleOptions, Strategy,
+    Buffer, ChunkOptions, ComputeGraph, DType, Device, Dispatch, FusePattern, GraphOptions, ScheduleOptions,
+    Strategy,
 };
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
-use proptest::strategy::Strategy as Generate;
+use proptest::strategy::{Strategy as Generate, ValueTree};
+use proptest::test_runner::TestRunner;
 
 /// Elements of a buffer.
 const LEN: usize = 48;
@@ -146,19 +148,44 @@ fn any_program(steps: Range<usize>) -> impl Generate<Value = Program> {
         let buffers = shared + transient;
         let step = (1..LEN / 2, any::<bool>()).prop_flat_map(move |(len, add)| {
             let view = || any_view(0..buffers, len);
-            (view(), view(), view(), 0..100_u32)
-                .prop_map(move |(a, b, y, n)| if add { Step::Add { x: y, n } } else { Step::Mix { a, b, y } })
+            let wild = (view(), view(), view(), 0..100_u32, prop::bool::weighted(0.4));
+            wild.prop_map(move |(a, b, y, n, follows)| {
+                (if add { Step::Add { x: y, n } } else { Step::Mix { a, b, y } }, follows)
+            })
         });
         let steps = prop::collection::vec((step, prop::bool::weighted(0.03)), steps.clone());
         steps.prop_map(move |steps| repaired(shared, transient, steps))
     })
 }
 
-fn repaired(shared: usize, transient: usize, wild: Vec<(Step, bool)>) -> Program {
+/// A step as it was drawn, whether it works on what the step before it wrote (so that fusions are found), and
+/// whether a barrier comes before it.
+type Wild = ((Step, bool), bool);
+
+/// Makes `step` read what `before` wrote.
+fn following(step: Step, before: &Step) -> Step {
+    let (Step::Mix { y: written, .. } | Step::Add { x: written, .. }) = before;
+    match step {
+        Step::Add { n, .. } => Step::Add { x: written.clone(), n },
+        Step::Mix { b, y, .. } => {
+            let part = |(buffer, part): View| {
+                let start = part.start.min(LEN - written.1.len());
+                (buffer, start..start + written.1.len())
+            };
+            Step::Mix { a: written.clone(), b: part(b), y: part(y) }
+        }
+    }
+}
+
+fn repaired(shared: usize, transient: usize, wild: Vec<Wild>) -> Program {
     let mut program = Program { shared, transient, steps: Vec::new() };
     let mut live = vec![false; shared + transient];
     live[..shared].fill(true);
-    for (step, barrier) in wild {
+    for ((step, follows), barrier) in wild {
+        let step = match program.steps.last() {
+            Some((before, _)) if follows => following(step, before),
+            _ => step,
+        };
         if let Step::Mix { a, b, y } = &step {
             let clash = |x: &View| x.0 == y.0 && x.1.start.max(y.1.start) < x.1.end.min(y.1.end);
             if clash(a) || clash(b) {
@@ -201,7 +228,8 @@ fn check_schedules(program: &Program, graph: &ComputeGraph) {
         assert_eq!((report.groups, report.lower_bound), (count, chain));
         assert!(count >= chain && (strategy != Strategy::Levels || count == chain), "{strategy:?}");
         assert!(report.data_bound <= chain && report.groups_before >= chain);
-        for barrier in 1..count {
+        // All of them in a small program, a sample in a large one.
+        for barrier in (1..count).step_by(1 + count / 100) {
             let without: Vec<usize> =
                 group_of.iter().map(|&group| group - usize::from(group >= barrier)).collect();
             assert!(!separated(&without, &pairs), "{strategy:?}: barrier {barrier} is not needed");
@@ -228,7 +256,8 @@ fn check_memory(program: &Program, graph: &ComputeGraph) {
         lives.extend(alive.iter().min().map(|&first| (first, *alive.iter().max().unwrap())));
     }
     let mut planned: Vec<_> = plan.placements().iter().map(|p| (p.first_group, p.last_group)).collect();
-    (planned.sort_unstable(), lives.sort_unstable());
+    planned.sort_unstable();
+    lives.sort_unstable();
     assert_eq!(planned, lives, "lives");
     for (i, a) in plan.placements().iter().enumerate() {
         assert!(a.bytes >= 4 * LEN && a.offset + a.bytes <= plan.report().peak_bytes);
@@ -268,16 +297,22 @@ fn check_results(program: &Program, threads: usize) {
         placed.encode_chunks(&device, "chunks", &tiny).unwrap().0.wait().unwrap();
         assert_eq!(contents(&buffers), program.expected(3), "{strategy:?} chunks");
     }
-    for (reorder, chunk) in
-        [(None, None), (Some(Strategy::Levels), None), (Some(Strategy::Levels), Some(tiny))]
-    {
+    let levels = Some(ScheduleOptions { strategy: Strategy::Levels });
+    let fused: &'static [FusePattern] = &PATTERNS;
+    for (fuse, reorder, chunk) in [
+        (&[][..], None, None),
+        (&[], levels, None),
+        (&[], levels, Some(tiny)),
+        (fused, None, None),
+        (fused, levels, None),
+        (fused, levels, Some(tiny)),
+    ] {
         let (graph, buffers) = program.record(&device);
-        let reorder = reorder.map(|strategy| ScheduleOptions { strategy });
-        let options = GraphOptions { fuse: &[], reorder, chunk };
+        let options = GraphOptions { fuse, reorder, chunk };
         let compiled = graph.compile(&device, "compiled", &options).unwrap();
         let runs: Vec<_> = (0..4).map(|_| compiled.replay().unwrap()).collect();
         runs.iter().for_each(|run| run.wait().unwrap());
-        assert_eq!(contents(&buffers), program.expected(4), "{reorder:?} {chunk:?} replayed");
+        assert_eq!(contents(&buffers), program.expected(4), "{options:?} replayed");
     }
 }
 
@@ -311,4 +346,22 @@ proptest! {
         check_memory(&program, &arrange(&graph, Strategy::Levels));
         check_results(&program, 2);
     }
+}
+
+/// The random programs do contain what the patterns look for: else the properties above would say nothing of fusion.
+#[test]
+fn random_programs_contain_fusions() {
+    let device = device(1);
+    let mut runner = TestRunner::deterministic();
+    let mut found = std::collections::HashMap::new();
+    let mut refused = 0;
+    for _ in 0..40 {
+        let program = any_program(60..120).new_tree(&mut runner).unwrap().current();
+        let (graph, _) = program.record(&device);
+        let (_, report) = graph.fuse(&PATTERNS);
+        report.fused.iter().for_each(|fused| *found.entry(fused.pattern).or_insert(0) += 1);
+        refused += report.refused.len();
+    }
+    assert!(found.contains_key("mix, increment") && found.contains_key("mix of mix"), "{found:?}");
+    assert!(refused > 0);
 }

@@ -1,15 +1,13 @@
 //! Compiling: passes in order, memory, and everything encoded once.
 
-use std::collections::HashMap;
-
 use super::{
     ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, FusePattern, FuseReport, MemoryReport,
     ScheduleOptions, ScheduleReport,
 };
 use crate::Result;
 use crate::device::Device;
-use crate::encoder::Use;
 use crate::profile::Counters;
+use crate::usage::Uses;
 
 /// Which passes a graph goes through.
 #[derive(Debug, Clone, Copy)]
@@ -88,19 +86,18 @@ impl ComputeGraph {
             None => std::iter::once(0..graph.len()).collect(),
         };
         let mut recordings = Vec::with_capacity(parts.len());
-        let mut uses: HashMap<u64, Use> = HashMap::new();
+        let mut uses = Uses::default();
+        for node in graph.nodes() {
+            uses.record(&node.dispatch().buffers()?, node.ranges());
+        }
         let mut counters = Counters::default();
         for part in parts {
             let mut encoder = device.encoder(label)?;
             graph.encode_part(&mut encoder, part)?;
             let recorded = encoder.record()?;
-            for (allocation, writes) in recorded.uses {
-                uses.entry(allocation.id).or_insert((allocation, false)).1 |= writes;
-            }
             counters += recorded.counters;
             recordings.push(recorded.recording);
         }
-        let uses = uses.into_values().collect();
         Ok(CompiledGraph::new(device, label, graph, recordings, uses, counters, reports))
     }
 }

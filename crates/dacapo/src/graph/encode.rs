@@ -62,11 +62,14 @@ impl ComputeGraph {
         label: &str,
         options: &ChunkOptions,
     ) -> Result<(Submission, ChunkReport, Counters)> {
-        let (chunks, report) = self.chunks(options);
+        let (mut chunks, report) = self.chunks(options);
         let mut counters = Counters::default();
         let mut last = None;
-        // An empty graph is still one submission.
-        for part in if chunks.is_empty() { vec![0..0] } else { chunks } {
+        if chunks.is_empty() {
+            // An empty graph is still one submission.
+            chunks.push(0..0);
+        }
+        for part in chunks {
             let mut encoder = device.encoder(label)?;
             self.encode_part(&mut encoder, part)?;
             counters += encoder.counters();

@@ -33,7 +33,7 @@ pub enum Selector {
 pub enum Link {
     /// It reads what an earlier step writes. Also the link of the first step, where it means nothing.
     Reads,
-    /// It reads a buffer that the first step reads too.
+    /// It reads a buffer that the first step reads too, and does not depend on any step before it.
     Beside,
 }
 
@@ -53,8 +53,9 @@ pub struct FusePattern {
     pub name: &'static str,
     /// The dispatches that become one.
     pub steps: &'static [FuseStep],
-    /// Builds the replacement, or declines. It has to compute what the matched dispatches compute; that it touches
-    /// the memory that it should is checked by the engine.
+    /// Builds the replacement, or declines. It has to compute what the matched dispatches compute, and to know which
+    /// operand is which ([`Buffer::is_same_view`]); that it touches the memory that it should, and that nobody can
+    /// tell, is checked by the engine.
     pub build: fn(&FuseMatch<'_>) -> Option<Dispatch>,
     /// What the fusion gains, and the measurement that says so.
     pub gain: &'static str,
@@ -307,7 +308,11 @@ impl<'a> Pass<'a> {
                 let end = self.order.segments()[self.order.segment_of(found[0])].end;
                 let shares =
                     |&node: &usize| reads(&self.graph.nodes[node]).any(|range| inputs.contains(&range));
-                (found[found.len() - 1] + 1..end).filter(shares).collect()
+                let apart = |&node: &usize| {
+                    let later = &self.graph.nodes[node];
+                    found.iter().all(|&step| !self.graph.nodes[step].conflicts_with(later))
+                };
+                (found[found.len() - 1] + 1..end).filter(shares).filter(apart).collect()
             }
         };
         nodes.sort_unstable();

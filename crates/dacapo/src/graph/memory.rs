@@ -110,7 +110,7 @@ impl ComputeGraph {
         if report.transients == 0 {
             return Ok((self.clone(), report));
         }
-        let memory = device.backend().allocate(report.peak_bytes)?;
+        let memory = device.allocate(report.peak_bytes)?;
         let arena = device.allocation(memory, Role::Arena, None);
         let offsets: HashMap<u64, usize> = plan.placements.iter().map(|p| (p.allocation, p.offset)).collect();
         let mut graph = self.clone();

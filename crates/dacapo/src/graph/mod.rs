@@ -79,6 +79,11 @@ impl CapturedNode {
         self.barrier_before
     }
 
+    /// Whether the hazard rule orders it before `later`.
+    fn conflicts_with(&self, later: &CapturedNode) -> bool {
+        self.ranges.iter().any(|one| later.ranges.iter().any(|other| one.hazard(other).is_some()))
+    }
+
     /// Its position in the order of recording. A dispatch that replaced several has the position of the one in
     /// whose place it stands.
     pub fn recorded(&self) -> usize {

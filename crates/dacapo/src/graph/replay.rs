@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::{ComputeGraph, PassReports};
 use crate::device::Device;
-use crate::encoder::Use;
+use crate::event::StageEvents;
+use crate::hal::event::{Dependency, Order};
 use crate::hal::{Completion, Recording};
 use crate::profile::Counters;
 use crate::submission::{Run, Submission};
+use crate::usage::Uses;
 use crate::{Error, Result};
 
 /// A graph that was encoded once, to be run again and again.
@@ -21,7 +23,7 @@ pub struct CompiledGraph {
     label: String,
     graph: ComputeGraph,
     recordings: Vec<Arc<dyn Recording>>,
-    uses: Vec<Use>,
+    uses: Uses,
     counters: Counters,
     reports: PassReports,
 }
@@ -32,7 +34,7 @@ impl CompiledGraph {
         label: &str,
         graph: ComputeGraph,
         recordings: Vec<Arc<dyn Recording>>,
-        uses: Vec<Use>,
+        uses: Uses,
         counters: Counters,
         reports: PassReports,
     ) -> Self {
@@ -74,23 +76,29 @@ impl CompiledGraph {
     /// # Errors
     /// As [`CommandEncoder::commit`](crate::CommandEncoder::commit).
     pub fn replay(&self) -> Result<Submission> {
-        let submission = self.device.submit(|| self.start(), &self.uses)?;
+        let submission = self
+            .device
+            .submit(&self.label, &self.uses, &StageEvents::default(), |order| self.start(order))?;
         let submissions = self.recordings.len() as u64;
         self.device.shared_counters().add(&Counters { submissions, replays: 1, ..Counters::default() });
         Ok(submission)
     }
 
-    fn start(&self) -> Result<Arc<dyn Completion>> {
+    /// Submits the parts. A replay signals no event, so that the first part's order is all that there is to obey.
+    fn start(&self, order: Order) -> Result<Arc<dyn Completion>> {
         let [first, rest @ ..] = &self.recordings[..] else {
             return Ok(Arc::new(Run { parts: Vec::new() }));
         };
-        let first = first.submit()?;
+        let first = first.submit(order)?;
         if rest.is_empty() {
             return Ok(first);
         }
         let mut parts = vec![first];
         for recording in rest {
-            match recording.submit() {
+            let previous = parts.last().cloned();
+            let after = previous.map(|completion| Dependency { label: self.label.clone(), completion });
+            let after = after.into_iter().collect();
+            match recording.submit(Order { label: self.label.clone(), after, ..Order::default() }) {
                 Ok(part) => parts.push(part),
                 Err(error) => {
                     // What was submitted runs; the run as a whole tells why it failed.

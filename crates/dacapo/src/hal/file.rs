@@ -63,6 +63,22 @@ impl MappedFile {
         }
     }
 
+    /// Brings `range` into memory now, where the system can be told to. A hint.
+    pub(crate) fn populate(&self, range: std::ops::Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Content::Mapped(map) = &self.content
+            && range.start < range.end.min(map.len())
+        {
+            let len = range.end.min(map.len()) - range.start;
+            // Older systems know only the weaker hint.
+            if map.advise_range(memmap2::Advice::PopulateRead, range.start, len).is_err() {
+                let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, len);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+
     /// Tells the system that `range` will not be needed again soon, so that its pages stop counting as this
     /// process's resident memory. The bytes stay readable.
     pub fn release(&self, range: std::ops::Range<usize>) {

@@ -12,14 +12,19 @@ use std::sync::Arc;
 use crate::{DType, Result};
 
 pub mod cpu;
+pub mod event;
+pub mod fault;
 pub mod file;
 pub mod info;
 pub mod kernel;
+pub mod meter;
 pub mod signature;
 
+use event::{Order, SharedEvent};
 use file::MappedFile;
 use info::DeviceInfo;
 use kernel::Kernel;
+use meter::MemoryMeter;
 use signature::Access;
 
 /// A device that can hold memory and run command buffers.
@@ -38,6 +43,23 @@ pub(crate) trait Backend: Send + Sync + Debug {
 
     /// An empty command buffer.
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
+
+    /// A counter at zero that submissions and the host signal and wait for.
+    fn event(&self) -> Result<Arc<dyn SharedEvent>>;
+
+    /// Brings memory near the device before it is needed. A hint.
+    fn make_resident(&self, memory: &dyn Memory) -> Result<()> {
+        let _ = memory;
+        Ok(())
+    }
+
+    /// Takes back what [`make_resident`](Self::make_resident) asked for. Nothing in flight uses the memory.
+    fn evict(&self, memory: &dyn Memory) {
+        let _ = memory;
+    }
+
+    /// Counts the memory that exists.
+    fn memory_meter(&self) -> &MemoryMeter;
 }
 
 /// A block of memory of one device.
@@ -60,6 +82,9 @@ pub(crate) trait Memory: Send + Sync + Debug {
 
     /// Sets all bytes to zero, under the conditions of [`write`](Self::write).
     fn clear(&self) -> Result<()>;
+
+    /// Touches the memory, so that its first use does not have to fetch it. A hint.
+    fn populate(&self) {}
 }
 
 /// A buffer argument of a dispatch, checked and resolved.
@@ -100,8 +125,9 @@ pub(crate) trait CommandBuffer: Send {
     /// Everything before becomes complete and visible to everything after.
     fn barrier(&mut self);
 
-    /// Hands the work to the device. Command buffers of a device run in the order of submission.
-    fn submit(self: Box<Self>) -> Result<Arc<dyn Completion>>;
+    /// Hands the work to the device. Command buffers of a device run in the order of submission, each as its
+    /// [`Order`] says.
+    fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>>;
 
     /// Ends the encoding without running anything: the work can then be submitted again and again.
     fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>>;
@@ -109,9 +135,9 @@ pub(crate) trait CommandBuffer: Send {
 
 /// An encoded command buffer that can be submitted any number of times. It keeps the memory it uses alive.
 pub(crate) trait Recording: Send + Sync + Debug {
-    /// Hands the work to the device, in the order of submission. No work for each dispatch, where the device
-    /// allows it.
-    fn submit(&self) -> Result<Arc<dyn Completion>>;
+    /// Hands the work to the device, in the order of submission and as its [`Order`] says. No work for each
+    /// dispatch, where the device allows it.
+    fn submit(&self, order: Order) -> Result<Arc<dyn Completion>>;
 }
 
 /// The fate of a submitted command buffer.

@@ -5,9 +5,9 @@
 pub enum Access {
     /// Reads only.
     Read,
-    /// Writes only; what it does not write keeps its value.
+    /// Writes every byte, and reads none.
     Write,
-    /// Reads and writes.
+    /// Reads and writes. Also what it is to write only a part: the rest keeps its value, which so flows through.
     ReadWrite,
 }
 
@@ -38,12 +38,12 @@ impl Binding {
         Binding { name, access: Access::Read }
     }
 
-    /// A binding that is written.
+    /// A binding that is overwritten, every byte of it.
     pub const fn write(name: &'static str) -> Self {
         Binding { name, access: Access::Write }
     }
 
-    /// A binding that is read and written in place.
+    /// A binding that is read and written in place, or written in part.
     pub const fn read_write(name: &'static str) -> Self {
         Binding { name, access: Access::ReadWrite }
     }

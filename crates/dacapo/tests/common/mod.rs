@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use dacapo::cpu::{CpuPlan, Split};
-use dacapo::{Binding, CpuTwin, Device, DeviceOptions, Dispatch, Kernel, OpKind};
+use dacapo::{
+    Binding, CpuTwin, Device, DeviceOptions, Dispatch, FusePattern, FuseStep, Kernel, Link, OpKind, Selector,
+};
 
 /// Elements of a tile: small, so that even small buffers are worked on by several workers.
 const TILE: usize = 4;
@@ -64,6 +66,20 @@ pub static PANIC: Kernel = Kernel {
     },
 };
 
+/// Fails without a word, having written `y`.
+pub static CRASH: Kernel = Kernel {
+    name: "test_crash",
+    kind: OpKind::Other,
+    bindings: &[Binding::write("y")],
+    cpu: CpuTwin {
+        plan: |_| CpuPlan::new(1, 1).split(0, Split::whole()),
+        run: |tile| {
+            tile.write::<u32>(0).slice().fill(0xbad);
+            std::panic::resume_unwind(Box::new("told to crash".to_owned()));
+        },
+    },
+};
+
 /// Sleeps for `n` milliseconds, then writes 7 everywhere.
 pub static SLOW: Kernel = Kernel {
     name: "test_slow",
@@ -83,10 +99,118 @@ pub fn device(threads: usize) -> Device {
     Device::open(DeviceOptions { threads: Some(threads), ..DeviceOptions::default() }).unwrap()
 }
 
-pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
-    Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
-}
-
+/// `y` from `a` and `b` by [`MIX`].
 pub fn mixed(a: &dacapo::Buffer, b: &dacapo::Buffer, y: &dacapo::Buffer) -> Dispatch {
     Dispatch::new(&MIX).buffer(a).buffer(b).buffer(y)
+}
+
+/// [`MIX`] and [`INCREMENT`] of its result in one.
+pub static MIX_INCREMENT: Kernel = Kernel {
+    name: "test_mix_increment",
+    kind: OpKind::Elementwise,
+    bindings: &[Binding::read("a"), Binding::read("b"), Binding::write("y")],
+    cpu: CpuTwin {
+        plan: |context| CpuPlan::new(context.len(2).div_ceil(TILE), 1).split(2, Split::chunks(TILE)),
+        run: |tile| {
+            let n: u32 = tile.params();
+            let (a, b) = (tile.read::<u32>(0), tile.read::<u32>(1));
+            let mut y = tile.write::<u32>(2);
+            let first = y.first_col();
+            for (i, y) in y.slice().iter_mut().enumerate() {
+                let i = first + i;
+                *y = mix(a[i], b[b.len() - 1 - i]).wrapping_add(n);
+            }
+        },
+    },
+};
+
+/// `y = MIX(MIX(a, b), c)`: the value in the middle is never stored.
+pub static MIX_MIX: Kernel = Kernel {
+    name: "test_mix_mix",
+    kind: OpKind::Elementwise,
+    bindings: &[Binding::read("a"), Binding::read("b"), Binding::read("c"), Binding::write("y")],
+    cpu: CpuTwin {
+        plan: |context| CpuPlan::new(context.len(3).div_ceil(TILE), 1).split(3, Split::chunks(TILE)),
+        run: |tile| {
+            let (a, b, c) = (tile.read::<u32>(0), tile.read::<u32>(1), tile.read::<u32>(2));
+            let mut y = tile.write::<u32>(3);
+            let first = y.first_col();
+            for (i, y) in y.slice().iter_mut().enumerate() {
+                let i = first + i;
+                *y = mix(mix(a[i], b[b.len() - 1 - i]), c[c.len() - 1 - i]);
+            }
+        },
+    },
+};
+
+/// Two [`MIX`]es of the same two inputs, the second with its inputs exchanged.
+pub static MIX_BOTH: Kernel = Kernel {
+    name: "test_mix_both",
+    kind: OpKind::Elementwise,
+    bindings: &[Binding::read("a"), Binding::read("b"), Binding::write("y"), Binding::write("z")],
+    cpu: CpuTwin {
+        plan: |context| {
+            let plan = CpuPlan::new(context.len(2).div_ceil(TILE), 1);
+            plan.split(2, Split::chunks(TILE)).split(3, Split::chunks(TILE))
+        },
+        run: |tile| {
+            let (a, b) = (tile.read::<u32>(0), tile.read::<u32>(1));
+            let (mut y, mut z) = (tile.write::<u32>(2), tile.write::<u32>(3));
+            let first = y.first_col();
+            for (i, (y, z)) in y.slice().iter_mut().zip(z.slice()).enumerate() {
+                let i = first + i;
+                *y = mix(a[i], b[b.len() - 1 - i]);
+                *z = mix(b[i], a[a.len() - 1 - i]);
+            }
+        },
+    },
+};
+
+const fn step(name: &'static str, link: Link) -> FuseStep {
+    FuseStep { select: Selector::Kernel(name), link }
+}
+
+/// The table of fusions for these kernels.
+pub static PATTERNS: [FusePattern; 3] = [
+    FusePattern {
+        name: "mix, increment",
+        steps: &[step("test_mix", Link::Reads), step("test_increment", Link::Reads)],
+        build: |found| {
+            let (a, b, y) = (found.buffer(0, 0)?, found.buffer(0, 1)?, found.buffer(0, 2)?);
+            let n: u32 = found.params(1)?;
+            Some(Dispatch::new(&MIX_INCREMENT).buffer(&a).buffer(&b).buffer(&y).bytes(&n))
+        },
+        gain: "one pass over y less",
+    },
+    FusePattern {
+        name: "mix of mix",
+        steps: &[step("test_mix", Link::Reads), step("test_mix", Link::Reads)],
+        build: |found| {
+            let (a, b) = (found.buffer(0, 0)?, found.buffer(0, 1)?);
+            let (c, y) = (found.buffer(1, 1)?, found.buffer(1, 2)?);
+            Some(Dispatch::new(&MIX_MIX).buffer(&a).buffer(&b).buffer(&c).buffer(&y))
+        },
+        gain: "the value between is not stored",
+    },
+    FusePattern {
+        name: "mix both",
+        steps: &[step("test_mix", Link::Reads), step("test_mix", Link::Beside)],
+        build: |found| {
+            let (a, b, y) = (found.buffer(0, 0)?, found.buffer(0, 1)?, found.buffer(0, 2)?);
+            let (b2, a2, z) = (found.buffer(1, 0)?, found.buffer(1, 1)?, found.buffer(1, 2)?);
+            // The engine proves that the memory is the same; which operand is which is the pattern's to know.
+            (a.is_same_view(&a2) && b.is_same_view(&b2) && y.len() == z.len())
+                .then(|| Dispatch::new(&MIX_BOTH).buffer(&a).buffer(&b).buffer(&y).buffer(&z))
+        },
+        gain: "the inputs are read once",
+    },
+];
+
+/// Fails; what it wrote is no result.
+pub fn crash(y: &dacapo::Buffer) -> Dispatch {
+    Dispatch::new(&CRASH).buffer(y)
+}
+
+pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
+    Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
 }

@@ -23,8 +23,9 @@ pub static KV_WRITE: Kernel = Kernel {
         Binding::read("k"),
         Binding::read("v"),
         Binding::read("step"),
-        Binding::write("k_cache"),
-        Binding::write("v_cache"),
+        // The slots of other tokens flow through.
+        Binding::read_write("k_cache"),
+        Binding::read_write("v_cache"),
     ],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
 };

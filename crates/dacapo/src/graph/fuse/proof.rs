@@ -97,10 +97,7 @@ impl Pass<'_> {
     fn place(&self, members: &[usize]) -> Result<usize, Refusal> {
         let (first, last) = (members[0], members[members.len() - 1]);
         let between = || (first..last).filter(|node| !members.contains(node));
-        let conflict = |from: usize, to: usize| {
-            let (from, to) = (self.graph.nodes[from].ranges(), self.graph.nodes[to].ranges());
-            from.iter().any(|earlier| to.iter().any(|later| earlier.hazard(later).is_some()))
-        };
+        let conflict = |from: usize, to: usize| self.graph.nodes[from].conflicts_with(&self.graph.nodes[to]);
         let before = |node: usize| members.iter().copied().filter(move |&member| member < node);
         let after = |node: usize| members.iter().copied().filter(move |&member| member > node);
         let Some(obstacle) = between().find(|&node| before(node).any(|member| conflict(member, node))) else {

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::job::Progress;
 use super::queue::{Job, Queue, Scratch, Work};
 use super::tile::{BoundArg, PlanContext, Split, Tile};
+use crate::hal::event::Order;
 use crate::hal::kernel::Kernel;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
 use crate::{Error, Result};
@@ -117,8 +118,8 @@ impl CommandBuffer for CpuCommandBuffer {
         }
     }
 
-    fn submit(self: Box<Self>) -> Result<Arc<dyn Completion>> {
-        self.into_recording().submit()
+    fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
+        self.into_recording().submit(order)
     }
 
     fn finish(self: Box<Self>) -> Result<Arc<dyn Recording>> {
@@ -154,9 +155,9 @@ impl std::fmt::Debug for CpuRecording {
 }
 
 impl Recording for CpuRecording {
-    fn submit(&self) -> Result<Arc<dyn Completion>> {
+    fn submit(&self, order: Order) -> Result<Arc<dyn Completion>> {
         let program = Program { progress: Some(self.plan.progress()), plan: self.plan.clone() };
-        Ok(Arc::new(CpuCompletion(self.queue.submit(program)?)))
+        Ok(Arc::new(CpuCompletion(self.queue.submit(program, order)?)))
     }
 }
 

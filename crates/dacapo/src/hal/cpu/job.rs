@@ -100,7 +100,8 @@ impl Progress {
         }
     }
 
-    fn fail(&self, error: Error) {
+    /// Fails the job, unless it has failed already: tiles that have not begun are counted, not run.
+    pub fn fail(&self, error: Error) {
         let mut first = self.error.lock().expect("no holder of this lock panics");
         if first.is_none() {
             *first = Some(error);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::hal::Memory;
 use crate::hal::file::MappedFile;
+use crate::hal::meter::{MemoryMeter, MeterEntry};
 use crate::{Error, Result};
 
 /// Alignment of small blocks: a cache line, and the widest vector.
@@ -17,8 +18,8 @@ const LARGE: usize = 2 << 20;
 /// Zeroed, writable memory.
 #[derive(Debug)]
 pub(super) enum HostMemory {
-    Small { ptr: NonNull<u8>, layout: Layout, len: usize },
-    Large { _map: memmap2::MmapMut, ptr: NonNull<u8>, len: usize },
+    Small { ptr: NonNull<u8>, layout: Layout, len: usize, _entry: MeterEntry },
+    Large { map: memmap2::MmapMut, ptr: NonNull<u8>, len: usize, _entry: MeterEntry },
 }
 
 // SAFETY: the address is owned by the object and followed only under the rules of buffers and tiles.
@@ -28,7 +29,7 @@ unsafe impl Sync for HostMemory {}
 
 impl HostMemory {
     /// `len` zeroed bytes.
-    pub fn new(len: usize, device: &str) -> Result<Self> {
+    pub fn new(len: usize, device: &str, meter: &MemoryMeter) -> Result<Self> {
         let fail = || Error::OutOfMemory { requested: len, device: device.to_owned() };
         if len >= LARGE {
             let mut map = memmap2::MmapMut::map_anon(len).map_err(|_| fail())?;
@@ -36,13 +37,13 @@ impl HostMemory {
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
             let ptr = NonNull::new(map.as_mut_ptr()).ok_or_else(fail)?;
-            return Ok(HostMemory::Large { _map: map, ptr, len });
+            return Ok(HostMemory::Large { map, ptr, len, _entry: meter.block(len) });
         }
         let layout =
             Layout::from_size_align(len.max(1).next_multiple_of(ALIGN), ALIGN).map_err(|_| fail())?;
         // SAFETY: the layout's size is not zero.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
-        Ok(HostMemory::Small { ptr, layout, len })
+        Ok(HostMemory::Small { ptr, layout, len, _entry: meter.block(len) })
     }
 }
 
@@ -88,6 +89,14 @@ impl Memory for HostMemory {
         Ok(())
     }
 
+    fn populate(&self) {
+        // Only a hint, which older systems do not know: the first use then faults the pages in.
+        #[cfg(target_os = "linux")]
+        if let HostMemory::Large { map, .. } = self {
+            let _ = map.advise(memmap2::Advice::PopulateWrite);
+        }
+    }
+
     fn clear(&self) -> Result<()> {
         let base = self.host_ptr().expect("host memory has an address").as_ptr();
         // SAFETY: the whole block, which nobody uses meanwhile.
@@ -110,16 +119,17 @@ pub(super) struct FileMemory {
     file: Arc<MappedFile>,
     offset: usize,
     len: usize,
+    _entry: MeterEntry,
 }
 
 impl FileMemory {
     /// Bytes `offset .. offset + len` of the file.
-    pub fn new(file: Arc<MappedFile>, offset: usize, len: usize) -> Result<Self> {
+    pub fn new(file: Arc<MappedFile>, offset: usize, len: usize, meter: &MemoryMeter) -> Result<Self> {
         let limit = file.bytes().len();
         if offset.checked_add(len).is_none_or(|end| end > limit) {
             return Err(Error::OutOfBounds { start: offset, len, limit, dtype: crate::DType::U8 });
         }
-        Ok(FileMemory { file, offset, len })
+        Ok(FileMemory { file, offset, len, _entry: meter.mapping() })
     }
 }
 
@@ -149,5 +159,9 @@ impl Memory for FileMemory {
 
     fn clear(&self) -> Result<()> {
         self.write(0, &[])
+    }
+
+    fn populate(&self) {
+        self.file.populate(self.offset..self.offset + self.len);
     }
 }

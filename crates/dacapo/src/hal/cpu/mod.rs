@@ -5,13 +5,17 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo};
 use crate::hal::kernel::Kernel;
+use crate::hal::meter::MemoryMeter;
 use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
 use crate::{Error, Result};
 
 mod command;
+mod event;
+mod gate;
 mod job;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -30,6 +34,7 @@ pub(crate) struct CpuBackend {
     queue: Arc<Queue<Program>>,
     workers: Vec<JoinHandle<()>>,
     threads: usize,
+    meter: MemoryMeter,
 }
 
 impl std::fmt::Debug for CpuBackend {
@@ -44,7 +49,13 @@ impl CpuBackend {
         let info = describe(threads);
         let threads = info.threads;
         let queue = Arc::new(Queue::new());
-        let mut backend = CpuBackend { info, queue, workers: Vec::with_capacity(threads), threads };
+        let mut backend = CpuBackend {
+            info,
+            queue,
+            workers: Vec::with_capacity(threads),
+            threads,
+            meter: MemoryMeter::default(),
+        };
         for index in 0..threads {
             let queue = backend.queue.clone();
             let worker = std::thread::Builder::new()
@@ -86,11 +97,11 @@ impl Backend for CpuBackend {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(memory::HostMemory::new(bytes, &self.info.name)?))
+        Ok(Arc::new(memory::HostMemory::new(bytes, &self.info.name, &self.meter)?))
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(memory::FileMemory::new(file.clone(), offset, len)?))
+        Ok(Arc::new(memory::FileMemory::new(file.clone(), offset, len, &self.meter)?))
     }
 
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
@@ -99,5 +110,18 @@ impl Backend for CpuBackend {
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {
         Ok(Box::new(CpuCommandBuffer::new(self.queue.clone(), self.threads, label)))
+    }
+
+    fn event(&self) -> Result<Arc<dyn SharedEvent>> {
+        Ok(Arc::new(event::CpuEvent::new()))
+    }
+
+    fn make_resident(&self, memory: &dyn Memory) -> Result<()> {
+        memory.populate();
+        Ok(())
+    }
+
+    fn memory_meter(&self) -> &MemoryMeter {
+        &self.meter
     }
 }

@@ -1,12 +1,14 @@
 //! The queue between those who submit command buffers and the workers who run them.
 //!
-//! Jobs run in the order of submission, one after another, each by all workers. An idle worker looks for new work
+//! Jobs run in the order of submission, one after another, each by all workers, as soon as their gates open. An idle worker looks for new work
 //! for a few microseconds, then sleeps until it is woken.
 
 use std::collections::VecDeque;
 
+use super::gate::Gate;
 use super::job::Progress;
 use super::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, relax};
+use crate::hal::event::Order;
 use crate::{Error, Result};
 
 /// How often an idle worker looks before it sleeps; about 10 to 20 microseconds.
@@ -48,6 +50,9 @@ pub(super) struct Job<W> {
     /// Position in the order of submission, from 1.
     sequence: u64,
     pub work: W,
+    gate: Gate,
+    /// The job before, while its end has to be waited for.
+    previous: Mutex<Option<Arc<Job<W>>>>,
     done: AtomicBool,
     lock: Mutex<()>,
     ended: Condvar,
@@ -75,7 +80,19 @@ impl<W: Work> Job<W> {
         self.work.progress().result()
     }
 
+    /// Waits until the job may run, or fails it.
+    fn admit(&self, closed: &AtomicBool) {
+        let previous = || {
+            let previous = self.previous.lock().expect("no holder of this lock panics").take();
+            if let Some(previous) = previous {
+                let _ = previous.wait();
+            }
+        };
+        self.gate.pass(self.work.progress(), previous, || closed.load(Ordering::Acquire));
+    }
+
     fn end(&self) {
+        self.gate.leave(&self.work.progress().result());
         let _guard = self.lock.lock().expect("no holder of this lock panics");
         self.done.store(true, Ordering::Release);
         self.ended.notify_all();
@@ -95,6 +112,8 @@ pub(super) struct Queue<W> {
     wake: Condvar,
     /// Sequence of the newest job, for idle workers to look at without the lock.
     newest: AtomicU64,
+    /// What `State::closed` says, for workers at a gate.
+    closing: AtomicBool,
 }
 
 impl<W: Work> Queue<W> {
@@ -103,26 +122,31 @@ impl<W: Work> Queue<W> {
             state: Mutex::new(State { jobs: VecDeque::new(), closed: false, sleeping: 0 }),
             wake: Condvar::new(),
             newest: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
         }
     }
 
     /// Adds a job behind all others.
-    pub fn submit(&self, work: W) -> Result<Arc<Job<W>>> {
+    pub fn submit(&self, work: W, order: Order) -> Result<Arc<Job<W>>> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         if state.closed {
             return Err(Error::DeviceLost("its queue is closed".into()));
         }
         // Only submitters change it, under the lock.
         let sequence = self.newest.load(Ordering::Relaxed) + 1;
-        let empty = work.progress().is_empty();
+        let gate = Gate::new(order);
+        let trivial = gate.open && work.progress().is_empty();
+        let previous = if gate.open { None } else { state.jobs.back().cloned() };
         let job = Arc::new(Job {
             sequence,
             work,
+            gate,
+            previous: Mutex::new(previous),
             done: AtomicBool::new(false),
             lock: Mutex::new(()),
             ended: Condvar::new(),
         });
-        if empty && state.jobs.is_empty() {
+        if trivial && state.jobs.is_empty() {
             job.end();
             return Ok(job);
         }
@@ -136,7 +160,10 @@ impl<W: Work> Queue<W> {
 
     /// Lets the workers end once the queue is empty.
     pub fn close(&self) {
-        self.state.lock().expect("no holder of this lock panics").closed = true;
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        state.closed = true;
+        self.closing.store(true, Ordering::Release);
+        state.jobs.iter().for_each(|job| job.gate.wake());
         self.wake.notify_all();
     }
 
@@ -146,6 +173,7 @@ impl<W: Work> Queue<W> {
         let mut last = 0;
         while let Some(job) = self.next(last) {
             last = job.sequence;
+            job.admit(&self.closing);
             let finished = job.work.progress().work(|group, tile| job.work.tile(group, tile, &mut scratch));
             if finished || job.work.progress().is_empty() {
                 self.retire(&job);

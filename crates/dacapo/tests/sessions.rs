@@ -1,0 +1,315 @@
+//! Staged sessions: every transition, fences, failures, threads.
+
+mod common;
+
+use common::{SLOW, crash, device, increment, mixed};
+use dacapo::{
+    Buffer, DType, Device, Dispatch, EncoderSession, Error, ResidencySet, SessionState, SharedEvent,
+    Submission,
+};
+
+const STATES: [SessionState; 5] = [
+    SessionState::Ready,
+    SessionState::Open,
+    SessionState::Committed,
+    SessionState::Fenced,
+    SessionState::Failed,
+];
+
+fn buffer(device: &Device) -> Buffer {
+    device.alloc(DType::U32, &[8]).unwrap()
+}
+
+/// A session in this state, by the shortest way.
+fn session_in(device: &Device, state: SessionState) -> EncoderSession {
+    let mut session = device.session("table");
+    if state != SessionState::Ready {
+        session.begin_stage("first").unwrap();
+    }
+    match state {
+        SessionState::Ready | SessionState::Open => {}
+        SessionState::Committed => drop(session.commit_stage().unwrap()),
+        SessionState::Fenced => drop(session.fence_stage().unwrap()),
+        SessionState::Failed => {
+            session.dispatch(crash(&buffer(device))).unwrap();
+            session.commit_and_wait().unwrap_err();
+        }
+    }
+    assert_eq!(session.state(), state);
+    session
+}
+
+type Call = fn(&mut EncoderSession) -> Result<(), Error>;
+
+/// The calls of the table in the documentation, and the state after each in the order of [`STATES`]; `None` where
+/// it is refused.
+const TABLE: [(&str, Call, [Option<SessionState>; 5]); 6] = {
+    use SessionState::{Committed, Fenced, Open, Ready};
+    const READY: Option<SessionState> = Some(Ready);
+    [
+        ("begin_stage", |s| s.begin_stage("next"), [Some(Open), None, None, None, None]),
+        ("commit_stage", |s| s.commit_stage().map(drop), [None, Some(Committed), None, None, None]),
+        ("fence_stage", |s| s.fence_stage().map(drop), [None, Some(Fenced), None, None, None]),
+        ("commit_and_wait", EncoderSession::commit_and_wait, [None, READY, READY, READY, None]),
+        ("abandon_stage", EncoderSession::abandon_stage, [None, READY, None, None, None]),
+        ("reset_for_next_stage", EncoderSession::reset_for_next_stage, [None, None, READY, READY, READY]),
+    ]
+};
+
+#[test]
+fn every_transition_of_the_table() {
+    let device = device(2);
+    for (name, call, after) in TABLE {
+        for (state, after) in STATES.into_iter().zip(after) {
+            let mut session = session_in(&device, state);
+            let before = (session.fence_value(), session.wait_count(), session.is_fence_pending());
+            let result = call(&mut session);
+            match after {
+                Some(after) => {
+                    result.unwrap_or_else(|e| panic!("{name} in {state:?}: {e}"));
+                    assert_eq!(session.state(), after, "{name} in {state:?}");
+                }
+                None => {
+                    let error = result.expect_err(name);
+                    // A failed session gives its failure again.
+                    let again = name == "commit_and_wait" && state == SessionState::Failed;
+                    match error {
+                        Error::State { call, .. } => assert!(call == name && !again, "{name} in {state:?}"),
+                        Error::KernelFailed { .. } => assert!(again, "{name} in {state:?}"),
+                        error => panic!("{name} in {state:?}: {error}"),
+                    }
+                    assert_eq!(session.state(), state, "{name} in {state:?} changes nothing");
+                    let now = (session.fence_value(), session.wait_count(), session.is_fence_pending());
+                    assert_eq!(now, before);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_closed_session_encodes_nothing() {
+    let device = device(1);
+    let (x, event) = (buffer(&device), device.event("own").unwrap());
+    for state in STATES.into_iter().filter(|&state| state != SessionState::Open) {
+        let mut session = session_in(&device, state);
+        assert!(matches!(session.dispatch(increment(&x, 1)), Err(Error::State { call: "dispatch", .. })));
+        assert!(matches!(session.start_capture(), Err(Error::State { call: "start_capture", .. })));
+        assert!(matches!(session.wait_event(&event, 1), Err(Error::State { call: "wait_event", .. })));
+        session.memory_barrier();
+        assert_eq!(session.counters().barriers, 0);
+    }
+}
+
+#[test]
+fn stages_are_fenced_and_counted() {
+    let device = device(2);
+    let x = buffer(&device);
+    let mut session = device.session("staged");
+    assert!(!session.has_event() && session.is_drained());
+    for stage in 1..=3_u64 {
+        session.begin_stage("add").unwrap();
+        assert!(!session.is_drained());
+        session.dispatch(increment(&x, 1)).unwrap();
+        session.fence_stage().unwrap();
+        assert_eq!(
+            (session.fence_value(), session.wait_value(), session.wait_count()),
+            (stage, stage - 1, stage - 1)
+        );
+        assert!(session.is_fence_pending() && session.has_event());
+        session.reset_for_next_stage().unwrap();
+    }
+    session.begin_stage("discarded").unwrap();
+    session.abandon_stage().unwrap();
+    assert!(session.is_fence_pending(), "nobody waits for it yet");
+    session.begin_stage("last").unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    session.commit_and_wait().unwrap();
+    assert!(session.is_drained() && !session.is_fence_pending());
+    assert_eq!((session.fence_value(), session.wait_value(), session.wait_count()), (3, 3, 3));
+    assert_eq!(session.event().map(SharedEvent::value), Some(3));
+    assert_eq!(*x.read::<u32>().unwrap(), [4; 8]);
+    assert!(matches!(session.commit_and_wait(), Err(Error::State { .. })), "nothing is left to wait for");
+}
+
+#[test]
+fn waiting_after_an_asynchronous_commit_waits() {
+    for reset in [false, true] {
+        let device = device(2);
+        let x = buffer(&device);
+        let mut session = device.session("async");
+        session.begin_stage("slow").unwrap();
+        session.dispatch(Dispatch::new(&SLOW).buffer(&x).bytes(&20_u32)).unwrap();
+        let submission = session.commit_stage().unwrap();
+        if reset {
+            session.reset_for_next_stage().unwrap();
+        }
+        session.commit_and_wait().unwrap();
+        assert!(submission.is_done() && session.is_drained());
+        assert_eq!(session.state(), SessionState::Ready);
+    }
+}
+
+#[test]
+fn a_failed_stage_poisons_those_that_wait_for_it() {
+    let device = device(2);
+    let [x, y, z] = [(); 3].map(|()| buffer(&device));
+    let mut session = device.session("doomed");
+    session.begin_stage("fails").unwrap();
+    session.dispatch(crash(&x)).unwrap();
+    let fails = session.fence_stage().unwrap();
+    session.reset_for_next_stage().unwrap();
+    session.begin_stage("waits").unwrap();
+    session.dispatch(increment(&y, 1)).unwrap();
+    let waits = session.fence_stage().unwrap();
+    session.reset_for_next_stage().unwrap();
+    let mut other = device.session("bystander");
+    other.begin_stage("runs").unwrap();
+    other.dispatch(increment(&z, 1)).unwrap();
+    other.commit_and_wait().unwrap();
+
+    let failure = session.commit_and_wait().unwrap_err();
+    assert_eq!(failure.to_string(), r#"kernel test_crash of "doomed/fails" failed: told to crash"#);
+    assert!(fails.wait().is_err());
+    assert!(matches!(waits.wait(), Err(Error::Poisoned { by, .. }) if by == r#"submission "doomed/fails""#));
+    assert_eq!(session.commit_and_wait().unwrap_err().to_string(), failure.to_string(), "the same again");
+    session.reset_for_next_stage().unwrap();
+    assert_eq!((session.fence_value(), session.has_event(), session.is_fence_pending()), (0, false, false));
+    y.copy_from(&[0_u32; 8]).unwrap();
+    session.begin_stage("afresh").unwrap();
+    session.dispatch(increment(&y, 1)).unwrap();
+    session.fence_stage().unwrap();
+    session.commit_and_wait().unwrap();
+    assert_eq!((*y.read::<u32>().unwrap()).to_vec(), [1; 8]);
+    assert_eq!(*z.read::<u32>().unwrap(), [1; 8]);
+    device.wait_idle().unwrap();
+}
+
+#[test]
+fn a_stage_that_captures_cannot_be_committed() {
+    let device = device(1);
+    let x = buffer(&device);
+    let mut session = device.session("captures");
+    session.begin_stage("records").unwrap();
+    session.start_capture().unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    let refused = |result: Result<(), Error>, name| match result {
+        Err(Error::State { call, state: "while capturing" }) => assert_eq!(call, name),
+        other => panic!("{name}: {other:?}"),
+    };
+    refused(session.commit_stage().map(drop), "commit_stage");
+    refused(session.fence_stage().map(drop), "fence_stage");
+    refused(session.commit_and_wait(), "commit_and_wait");
+    assert!(session.state() == SessionState::Open && !session.has_event());
+    let graph = session.take_capture().unwrap();
+    for _ in 0..3 {
+        graph.encode_sequential(&mut session).unwrap();
+    }
+    session.commit_and_wait().unwrap();
+    assert_eq!(*x.read::<u32>().unwrap(), [3; 8]);
+}
+
+#[test]
+fn a_commit_that_is_refused_fails_the_session_until_reset() {
+    let device = device(1);
+    let x = buffer(&device);
+    let mut session = device.session("busy");
+    session.begin_stage("blocked").unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    let guard = x.read::<u32>().unwrap();
+    assert!(matches!(session.fence_stage(), Err(Error::Busy { .. })));
+    assert_eq!(session.state(), SessionState::Failed);
+    assert!(matches!(session.commit_and_wait(), Err(Error::Busy { .. })));
+    drop(guard);
+    session.reset_for_next_stage().unwrap();
+    assert!(!session.is_fence_pending(), "the fence was never promised");
+    session.begin_stage("again").unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    session.commit_and_wait().unwrap();
+    assert_eq!(*x.read::<u32>().unwrap(), [1; 8]);
+}
+
+#[test]
+fn dropping_a_session_discards_its_open_stage_alone() {
+    let device = device(2);
+    let [x, y] = [(); 2].map(|()| buffer(&device));
+    let mut session = device.session("dropped");
+    session.begin_stage("committed").unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    session.fence_stage().unwrap();
+    session.reset_for_next_stage().unwrap();
+    session.begin_stage("open").unwrap();
+    session.dispatch(increment(&x, 1)).unwrap();
+    drop(session);
+    assert_eq!((*x.read::<u32>().unwrap()).to_vec(), [1; 8]);
+    assert_eq!(device.counters().discarded, 1);
+    let mut session = device.session("dropped");
+    session.begin_stage("fails").unwrap();
+    session.dispatch(crash(&y)).unwrap();
+    session.commit_stage().unwrap();
+    drop(session);
+    assert!(matches!(device.wait_idle(), Err(Error::KernelFailed { .. })), "the next call tells");
+}
+
+#[test]
+fn an_encoder_of_the_callers_own_still_obeys_the_fence() {
+    let device = device(2);
+    let [x, y] = [(); 2].map(|()| buffer(&device));
+    let mut session = device.session("swapped");
+    session.begin_stage("fails").unwrap();
+    session.dispatch(crash(&x)).unwrap();
+    session.fence_stage().unwrap();
+    session.reset_for_next_stage().unwrap();
+    session.begin_stage("swapped").unwrap();
+    let mut own = device.encoder("own").unwrap();
+    own.dispatch(increment(&y, 1)).unwrap();
+    std::mem::swap(&mut *session, &mut own);
+    let stage = session.commit_stage().unwrap();
+    assert!(matches!(stage.wait(), Err(Error::Poisoned { .. })));
+    session.reset_for_next_stage().unwrap();
+    session.begin_stage("foreign").unwrap();
+    let mut foreign = common::device(1).encoder("foreign").unwrap();
+    std::mem::swap(&mut *session, &mut foreign);
+    assert!(matches!(session.fence_stage(), Err(Error::WrongDevice { .. })));
+    assert_eq!(session.state(), SessionState::Failed);
+}
+
+#[test]
+fn two_threads_encode_on_one_device() {
+    let device = device(2);
+    let shared = device.upload(&[3_u32; 8], &[8]).unwrap();
+    std::thread::scope(|scope| {
+        for worker in 0..2_u32 {
+            let (device, shared) = (&device, &shared);
+            scope.spawn(move || {
+                let [x, y] = [(); 2].map(|()| buffer(device));
+                let mut session = device.session("worker");
+                for _ in 0..40 {
+                    session.begin_stage("add").unwrap();
+                    session.dispatch(increment(&x, worker + 1)).unwrap();
+                    session.fence_stage().unwrap();
+                    session.reset_for_next_stage().unwrap();
+                    session.begin_stage("mix").unwrap();
+                    session.dispatch(mixed(&x, shared, &y)).unwrap();
+                    session.commit_stage().unwrap();
+                    session.reset_for_next_stage().unwrap();
+                }
+                session.commit_and_wait().unwrap();
+                assert_eq!((session.fence_value(), session.wait_count()), (40, 40));
+                assert_eq!(*y.read::<u32>().unwrap(), [3 * 40 * (worker + 1) + 4; 8]);
+            });
+        }
+    });
+    assert_eq!(device.counters().submissions, 160);
+}
+
+#[test]
+fn sessions_move_and_handles_are_shared() {
+    fn send<T: Send>() {}
+    fn sync<T: Send + Sync>() {}
+    send::<EncoderSession>();
+    sync::<SharedEvent>();
+    sync::<ResidencySet>();
+    sync::<Submission>();
+    sync::<dacapo::MemoryMeter>();
+}

@@ -23,7 +23,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Writes a value as one JSON object, indented, with a final line break.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::Io { name: "standard output".into(), source: error.into() })?;
@@ -34,7 +34,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 /// gets exactly the text.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn end_text(text: &str) -> Result<()> {
     if io::stdout().is_terminal() && !text.ends_with('\n') { print("\n") } else { Ok(()) }
 }

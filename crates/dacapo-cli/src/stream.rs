@@ -40,7 +40,7 @@ pub fn generate(
 /// The sink that streams to standard output.
 ///
 /// # Errors
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn to_stdout(text: &str) -> Result<()> {
     if text.is_empty() { Ok(()) } else { print(text) }
 }

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::open(DeviceOptions::default())?;
     let model = Model::from_checkpoint(&device, &dacapo_lm::demo()?, &LoadOptions::default(), &mut |_| {})?;
     let mut session = model.session()?;
-    let prompt = model.tokenizer().encode("Once upon a time", true)?;
+    let prompt = model.tokenizer()?.encode("Once upon a time", true)?;
     let generation = session.generate(&prompt, &GenerateOptions::default(), &mut |event| {
         if let Event::Text { text, .. } = event {
             print!("{text}");

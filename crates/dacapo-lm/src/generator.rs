@@ -13,7 +13,8 @@ impl Session {
     /// Generates text after `prompt`, the whole context from its first token on. What the session holds of it
     /// already is not read again; what it holds beyond it is forgotten.
     ///
-    /// `on_event` hears of every piece of text as it comes, and ends the generation if it breaks.
+    /// `on_event` hears of every token and its text as it comes, and ends the generation if it breaks. A model without
+    /// a tokenizer gives tokens and no text.
     ///
     /// # Errors
     /// [`Error::PromptTooLong`], [`Error::TokenOutOfRange`], [`Error::Option`]; an empty prompt; a failure of the
@@ -27,7 +28,7 @@ impl Session {
         let start = Instant::now();
         let cached = self.reuse(prompt)?;
         let sampler = Sampler::new(self.model(), &options.sampling, prompt)?;
-        let mut output = Output::new(self, options, prompt.len(), cached);
+        let mut output = Output::new(self, options, prompt.len(), cached)?;
         let rest = &prompt[cached..];
         let mut cancelled = false;
         self.prefill(rest, &mut |done, total| {
@@ -76,7 +77,8 @@ impl Session {
 struct Output<'a> {
     options: &'a GenerateOptions,
     eos: Vec<u32>,
-    stream: DecodeStream,
+    /// `None` without a tokenizer: then there are tokens and no text.
+    stream: Option<DecodeStream>,
     filter: StopFilter<'a>,
     result: Generation,
 }
@@ -87,14 +89,20 @@ impl<'a> Output<'a> {
         options: &'a GenerateOptions,
         prompt_tokens: usize,
         cached_tokens: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let model = session.model();
         let mut eos = model.config().eos_ids.clone();
-        eos.extend(model.tokenizer().eos_ids());
-        Output {
+        let tokenizer = match model.tokenizer() {
+            Ok(tokenizer) => Some(tokenizer),
+            // Stop texts cannot be found without text.
+            Err(error) if !options.stop.is_empty() => return Err(error),
+            Err(_) => None,
+        };
+        eos.extend(tokenizer.iter().flat_map(|tokenizer| tokenizer.eos_ids()));
+        Ok(Output {
             options,
             eos,
-            stream: model.tokenizer().decode_stream(true),
+            stream: tokenizer.map(|tokenizer| tokenizer.decode_stream(true)),
             filter: StopFilter::new(&options.stop),
             result: Generation {
                 text: String::new(),
@@ -105,7 +113,7 @@ impl<'a> Output<'a> {
                 prefill: std::time::Duration::ZERO,
                 decode: std::time::Duration::ZERO,
             },
-        }
+        })
     }
 
     /// Takes a token; tells whether it was the last, and why.
@@ -118,7 +126,7 @@ impl<'a> Output<'a> {
         if !self.options.ignore_eos && self.eos.contains(&token) {
             return Ok(Some(FinishReason::EndOfText));
         }
-        let text = self.stream.push(token).unwrap_or_default();
+        let text = self.stream.as_mut().and_then(|stream| stream.push(token)).unwrap_or_default();
         let (text, stopped) = self.filter.push(&text);
         let cancelled = self.emit(token, &text, on_event);
         if stopped {
@@ -151,7 +159,7 @@ impl<'a> Output<'a> {
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Generation {
         if finish != FinishReason::StopString {
-            let rest = self.stream.flush();
+            let rest = self.stream.as_mut().and_then(DecodeStream::flush);
             let (mut text, stopped) = self.filter.push(&rest.unwrap_or_default());
             if !stopped {
                 text.push_str(&self.filter.finish());

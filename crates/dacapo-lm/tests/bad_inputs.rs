@@ -425,27 +425,27 @@ fn weights_and_quantization() {
         (
             "7 bits",
             embedding("U32", 14, 224, 2, "F16"),
-            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 7 bits for 64 inputs",
+            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 7 bits for 64 inputs",
         ),
         (
             "groups of 16",
             embedding("U32", 8, 128, 4, "F16"),
-            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found groups of 16 for 64 inputs",
+            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found groups of 16 for 64 inputs",
         ),
         (
             "shapes that do not fit together",
             embedding("U32", 7, 112, 3, "F16"),
-            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 7 words and 3 scales for 64 inputs",
+            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 7 words and 3 scales for 64 inputs",
         ),
         (
             "floating-point codes",
             embedding("U32", 8, 128, 2, "U8"),
-            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 8-bit scales, which are not supported yet",
+            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 8-bit scales, which are not supported yet",
         ),
         (
             "listed mode",
             quantization(serde_json::json!({"lm_head": {"group_size": 32, "bits": 4, "mode": "mxfp4"}})),
-            "model.safetensors: tensor \"lm_head.weight\": unsupported quantization: expected affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found mode \"mxfp4\", which is not supported yet",
+            "model.safetensors: tensor \"lm_head.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found mode \"mxfp4\", which is not supported yet",
         ),
         (
             "listed bits that are not those of the shapes",
@@ -530,6 +530,13 @@ fn tokenizers_and_templates() {
             "decoder",
             bpe("", r#"{"type":"CTC"}"#),
             "tokenizer.json: tokenizer: decoder: expected ByteLevel, Metaspace, or a sequence for byte fallback, found CTC",
+        ),
+        (
+            "a special token that is used and not defined",
+            tokenizer(&format!(
+                r#"{{"decoder":{byte_level},"model":{{"type":"BPE","vocab":{{"a":0}},"merges":[]}},"post_processor":{{"type":"Sequence","processors":[{{"type":"TemplateProcessing","single":[{{"SpecialToken":{{"id":"<s>","type_id":0}}}}],"pair":[],"special_tokens":{{}}}}]}}}}"#
+            )),
+            "tokenizer.json: tokenizer: post_processor: expected special tokens that are defined, found \"<s>\" in the template alone",
         ),
         (
             "an id without sense",

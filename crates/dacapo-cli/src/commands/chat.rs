@@ -49,7 +49,7 @@ pub struct Args {
 /// What made the run fail. At a terminal, an answer that fails is reported and the conversation goes on.
 pub fn run(args: &Args) -> Result<()> {
     let opened = open::model(&args.run)?;
-    let Some(template) = opened.model.chat_template() else {
+    let Some(template) = opened.model.chat_template()? else {
         let expected = "a model with a chat template (dacapo generate --raw needs none)";
         return Err(Error::input(&opened.name, expected, "one without"));
     };
@@ -116,7 +116,7 @@ impl Chat<'_> {
     }
 
     fn answer(&mut self) -> Result<Generation> {
-        let tokens = self.conversation.encode(self.template, self.model.tokenizer())?;
+        let tokens = self.conversation.encode(self.template, self.model.tokenizer()?)?;
         let watch = Watch::start();
         stream::generate(&mut self.session, &tokens, &self.options, &watch, &mut stream::to_stdout)
     }

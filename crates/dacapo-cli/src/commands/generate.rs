@@ -97,16 +97,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn encode(args: &Args, model: &Model, prompt: &str) -> Result<Vec<u32>> {
-    let tokens = match model.chat_template().filter(|_| !args.raw) {
+    let tokens = match model.chat_template()?.filter(|_| !args.raw) {
         Some(template) => {
             let mut conversation = Conversation::new(args.system.as_deref());
             conversation.push("user", prompt);
-            conversation.encode(template, model.tokenizer())?
+            conversation.encode(template, model.tokenizer()?)?
         }
         None if args.system.is_some() => {
             return Err(Error::input("--system", "a model with a chat template", "one without"));
         }
-        None => model.tokenizer().encode(prompt, true)?,
+        None => model.tokenizer()?.encode(prompt, true)?,
     };
     if tokens.is_empty() {
         return Err(Error::input("prompt", "at least one token", "an empty text"));

@@ -94,14 +94,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn encode(model: &Model, text: &str, chat: bool) -> Result<Vec<u32>> {
     if !chat {
-        return Ok(model.tokenizer().encode(text, true)?);
+        return Ok(model.tokenizer()?.encode(text, true)?);
     }
-    let Some(template) = model.chat_template() else {
+    let Some(template) = model.chat_template()? else {
         return Err(Error::input("--chat", "a model with a chat template", "one without"));
     };
     let mut conversation = Conversation::default();
     conversation.push("user", text);
-    conversation.encode(template, model.tokenizer())
+    conversation.encode(template, model.tokenizer()?)
 }
 
 /// Computes the logits and writes them row by row, so that memory does not grow with the text.

@@ -62,7 +62,7 @@ struct Report<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let text = read_file(&args.file)?;
     let opened = open::model(&args.run)?;
-    let tokens = opened.model.tokenizer().encode(&text, true)?;
+    let tokens = opened.model.tokenizer()?.encode(&text, true)?;
     let mut session = opened.model.session()?;
     let window = args.run.context.unwrap_or_else(|| session.context().min(DEFAULT_WINDOW));
     if tokens.len().min(window) < 2 {

@@ -12,7 +12,7 @@ use super::{Checkpoint, Source};
 use crate::error::{Error, Result};
 
 /// Bits of an affine code that can be run.
-const BITS: [usize; 7] = [1, 2, 3, 4, 5, 6, 8];
+const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 /// Inputs that share an affine scale.
 const GROUPS: [usize; 3] = [32, 64, 128];
 
@@ -42,7 +42,7 @@ pub enum LinearWeight<'a> {
         scales: &'a Tensor,
         /// Floats of the same type, `[n, k / group]`.
         biases: &'a Tensor,
-        /// Bits of a code: 1, 2, 3, 4, 5, 6 or 8.
+        /// Bits of a code: 2, 3, 4, 5, 6 or 8.
         bits: usize,
         /// Inputs in a group: 32, 64 or 128.
         group: usize,
@@ -217,7 +217,7 @@ fn unsupported(tensor: &Tensor, found: String) -> Error {
     Error::UnsupportedQuantization {
         path: tensor.file.path().to_path_buf(),
         tensor: tensor.file_name.clone(),
-        expected: "affine codes of 1, 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128".into(),
+        expected: "affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128".into(),
         found,
     }
 }

@@ -59,8 +59,9 @@ pub struct Model {
 struct Inner {
     device: Device,
     config: ModelConfig,
-    tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    /// Or why there is none: a model computes without text.
+    tokenizer: Result<Tokenizer>,
+    template: Result<Option<ChatTemplate>>,
     architecture: Box<dyn Architecture>,
     footprint: Footprint,
     exact: bool,
@@ -92,7 +93,8 @@ impl Model {
     ///
     /// # Errors
     /// An unknown architecture; a tensor that is missing or has another shape, type or quantization than the
-    /// configuration asks for; scales that are not finite; a broken tokenizer or template; memory that is not there.
+    /// configuration asks for; scales that are not finite; memory that is not there. A tokenizer or template that is
+    /// missing or broken is no error before it is asked for.
     pub fn from_checkpoint(
         device: &Device,
         checkpoint: &Checkpoint,
@@ -100,8 +102,8 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Model> {
         let config = checkpoint.model_config()?;
-        let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
-        let template = ChatTemplate::from_checkpoint(checkpoint)?;
+        let tokenizer = Tokenizer::from_checkpoint(checkpoint);
+        let template = ChatTemplate::from_checkpoint(checkpoint);
         let mut loader = Loader::new(device, checkpoint, &config, progress);
         let architecture = arch::load(&mut loader)?;
         let (weight_bytes, bytes_per_token) = (loader.weight_bytes, loader.bytes_per_token);
@@ -133,13 +135,19 @@ impl Model {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.inner.tokenizer
+    ///
+    /// # Errors
+    /// If the checkpoint has none, or it is broken.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.tokenizer.as_ref().map_err(Clone::clone)
     }
 
     /// The chat template, if the checkpoint has one.
-    pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.inner.template.as_ref()
+    ///
+    /// # Errors
+    /// If it is broken.
+    pub fn chat_template(&self) -> Result<Option<&ChatTemplate>> {
+        self.inner.template.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
     /// Memory that the model takes and moves.

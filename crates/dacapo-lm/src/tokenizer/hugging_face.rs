@@ -18,6 +18,8 @@ struct Description {
     model: Model,
     #[serde(default)]
     decoder: Value,
+    #[serde(default)]
+    post_processor: Value,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,7 @@ pub(super) fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     };
     let description: Description = serde_json::from_slice(file.bytes()).map_err(|e| broken(&e))?;
     check_model(path, &description.model)?;
+    check_processor(path, &description.post_processor)?;
     let decoder = Decoder::from_json(&description.decoder).map_err(|found| {
         Error::tokenizer(path, "decoder", "ByteLevel, Metaspace, or a sequence for byte fallback", found)
     })?;
@@ -97,6 +100,24 @@ fn check_model(path: &Path, model: &Model) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses templates around a text that use special tokens which they do not define: the `tokenizers` crate would
+/// panic at the first text.
+fn check_processor(path: &Path, processor: &Value) -> Result<()> {
+    for inner in processor.get("processors").and_then(Value::as_array).into_iter().flatten() {
+        check_processor(path, inner)?;
+    }
+    let defined = |id: &str| processor.get("special_tokens").is_some_and(|tokens| tokens.get(id).is_some());
+    let pieces = ["single", "pair"].into_iter().filter_map(|key| processor.get(key)?.as_array()).flatten();
+    let used = pieces.filter_map(|piece| piece.get("SpecialToken")?.get("id")?.as_str());
+    match used.into_iter().find(|id| !defined(id)) {
+        None => Ok(()),
+        Some(id) => {
+            let found = format!("{:?} in the template alone", one_line(id));
+            Err(Error::tokenizer(path, "post_processor", "special tokens that are defined", found))
+        }
+    }
 }
 
 /// The decoding table of all tokens of `inner`.

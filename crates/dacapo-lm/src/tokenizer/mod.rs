@@ -9,6 +9,7 @@ mod hugging_face;
 mod pieces;
 mod pre;
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,10 +61,11 @@ impl Tokenizer {
     /// [`Error::Tokenization`] if a character has no token and there is none for unknown ones.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let by_processor = add_special && matches!(self.special, Special::Processor);
-        let encoding = self
-            .inner
-            .encode_fast(text, by_processor)
-            .map_err(|e| Error::Tokenization(one_line(&e.to_string())))?;
+        // The crate checks little of what it loads: what slips through must not end the process.
+        let encoding =
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.encode_fast(text, by_processor)))
+                .map_err(|_| Error::Tokenization(format!("{}: broken", self.path.display())))?
+                .map_err(|e| Error::Tokenization(one_line(&e.to_string())))?;
         let mut ids = encoding.get_ids().to_vec();
         if let Special::Around { before, after } = self.special
             && add_special

@@ -8,6 +8,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod perplexity;
+mod profile;
 mod tokenize;
 
 use clap::Subcommand;
@@ -23,6 +24,7 @@ pub enum Command {
     Perplexity(perplexity::Args),
     Tokenize(tokenize::Args),
     Bench(bench::Args),
+    Profile(profile::Args),
     Inspect(inspect::Args),
     Devices(devices::Args),
     Completions(completions::Args),
@@ -40,6 +42,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -32,8 +32,8 @@ track \"device\" the submissions and in them the groups of dispatches that run b
 once before, unprofiled, so that the weights are in memory.
 
 The device times groups, not dispatches: in the table, a group's time is divided among its dispatches by the bytes
-that they touch. Bytes are those of the ranges that a dispatch is bound to; one that reads only parts of them, as
-embedding does, seems faster than it is.";
+that they move. Bytes are those of all ranges that a dispatch is bound to, also where attention skips what is not
+filled yet; of embedding and writes to the cache only the rows count. Memory speed is measured as by bench.";
 
 /// Show where the time of a generation goes: a trace file and a table
 #[derive(Debug, clap::Args)]

@@ -93,13 +93,24 @@ fn stages(profile: &Profile) -> Vec<Stage> {
 /// Divides a group's time among its dispatches by their bytes; evenly, if they touch none.
 fn divide(graph: &ProfiledGraph, group: &GroupTime, kinds: &mut BTreeMap<OpKind, Work>) {
     let nodes = &graph.nodes[group.nodes.clone()];
-    let bytes = |node: &ProfiledNode| node.bytes_read + node.bytes_written;
-    let all = nodes.iter().map(bytes).sum::<u64>();
+    let all = nodes.iter().map(moved).sum::<u64>();
     let time = group.span.duration().as_secs_f64();
     for node in nodes {
-        let share = if all == 0 { 1.0 / nodes.len() as f64 } else { bytes(node) as f64 / all as f64 };
-        let work = Work { dispatches: 1, bytes: bytes(node), time: time * share };
+        let share = if all == 0 { 1.0 / nodes.len() as f64 } else { moved(node) as f64 / all as f64 };
+        let work = Work { dispatches: 1, bytes: moved(node), time: time * share };
         kinds.entry(node.kind).or_default().add(&work);
+    }
+}
+
+/// Bytes that a dispatch moves. Those that gather from a table or scatter into one are bound to all of it, and move
+/// only rows: these are counted as read and written.
+fn moved(node: &ProfiledNode) -> u64 {
+    match node.kind {
+        // A gather reads at most what it writes: rows may be stored in fewer bits.
+        OpKind::Embed => 2 * node.bytes_written,
+        // The cache is bound for reading and writing, so that the rest of what is read are the rows.
+        OpKind::KvWrite => 2 * node.bytes_read.saturating_sub(node.bytes_written),
+        _ => node.bytes_read + node.bytes_written,
     }
 }
 
@@ -193,6 +204,19 @@ mod tests {
         let kinds = divided(vec![node(OpKind::Matmul, 10), node(OpKind::Norm, 10), node(OpKind::Matmul, 20)]);
         assert_eq!(kinds[&OpKind::Matmul], Work { dispatches: 2, bytes: 30, time: 3.0 });
         assert_eq!(kinds[&OpKind::Norm], Work { dispatches: 1, bytes: 10, time: 1.0 });
+    }
+
+    #[test]
+    fn a_table_is_not_moved_as_a_whole() {
+        let node = |kind, bytes_read, bytes_written| ProfiledNode {
+            kind,
+            kernel: "kernel",
+            bytes_read,
+            bytes_written,
+        };
+        assert_eq!(moved(&node(OpKind::Embed, 1000, 8)), 16);
+        assert_eq!(moved(&node(OpKind::KvWrite, 1008, 1000)), 16);
+        assert_eq!(moved(&node(OpKind::Copy, 1008, 1000)), 2008);
     }
 
     #[test]

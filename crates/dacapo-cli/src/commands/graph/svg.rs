@@ -1,5 +1,7 @@
 //! The graph as a picture: a row for each group, a box for each operation, folded into columns.
 
+use std::ops::Range;
+
 use super::picture::{Edge, Node, Picture, colour, escape};
 use crate::units;
 
@@ -12,7 +14,10 @@ const GUTTER: f64 = 34.0;
 /// Right of a column's boxes, for lines that pass rows by.
 const MARGIN: f64 = 56.0;
 const EDGE: f64 = 20.0;
+/// A letter's width, about.
 const LETTER: f64 = 6.1;
+/// A box is no wider than this.
+const WIDEST: f64 = 320.0;
 /// Width of a picture for its height, about, when it is folded.
 const ASPECT: f64 = 1.6;
 /// Rows that are not folded.
@@ -123,12 +128,11 @@ impl Layout {
             .iter()
             .map(|nodes| nodes.iter().map(|node| width(node) + BOX_GAP).sum::<f64>() - BOX_GAP)
             .collect();
-        let per_column = rows_in_column(&widths);
         let mut layout =
             Layout { places: Vec::new(), columns: Vec::new(), rows: Vec::new(), width: 0.0, height: top };
         let mut left = EDGE;
-        let columns = groups.chunks(per_column).zip(widths.chunks(per_column));
-        for (column, (groups, widths)) in columns.enumerate() {
+        for (column, rows) in fold(&crossings(picture), rows_in_column(&widths)).into_iter().enumerate() {
+            let (groups, widths) = (&groups[rows.clone()], &widths[rows]);
             let start = left + GUTTER;
             let widest = widths.iter().copied().fold(0.0, f64::max);
             layout.columns.push((left, start + widest));
@@ -160,9 +164,39 @@ fn rows_in_column(widths: &[f64]) -> usize {
     (rows as f64 / columns).ceil() as usize
 }
 
-/// A box's width: rises with the logarithm of its bytes.
+/// For each group the lines that lead from groups before it to it or beyond.
+fn crossings(picture: &Picture) -> Vec<usize> {
+    let mut crossing = vec![0; picture.report.groups];
+    for node in &picture.nodes {
+        for edge in &node.edges {
+            let from = picture.nodes[edge.from].group;
+            crossing[from + 1..=node.group].iter_mut().for_each(|lines| *lines += 1);
+        }
+    }
+    crossing
+}
+
+/// The rows of each column: about as many as asked for, cut where few lines cross.
+fn fold(crossing: &[usize], per_column: usize) -> Vec<Range<usize>> {
+    let spread = per_column / 6;
+    let mut columns = Vec::new();
+    let mut start = 0;
+    while crossing.len() - start > per_column + spread {
+        let ideal = start + per_column;
+        let cut = (ideal - spread..=ideal + spread).min_by_key(|&cut| (crossing[cut], cut.abs_diff(ideal)));
+        let cut = cut.unwrap_or(ideal);
+        columns.push(start..cut);
+        start = cut;
+    }
+    columns.push(start..crossing.len());
+    columns
+}
+
+/// A box's width: rises with the logarithm of its bytes, and has room for its name.
 fn width(node: &Node) -> f64 {
-    (36.0 * ((node.bytes.max(1) as f64).log10() - 1.0)).clamp(72.0, 320.0)
+    let name = node.kernel.chars().count() as f64 * LETTER + BOX_GAP;
+    let bytes = 36.0 * ((node.bytes.max(1) as f64).log10() - 1.0);
+    bytes.max(name).clamp(60.0, WIDEST)
 }
 
 /// The lines between rows, and the numbers of the groups.
@@ -275,6 +309,16 @@ mod tests {
         let aspect = columns as f64 * 690.0 / (rows as f64 * ROW);
         assert!((1.0..2.5).contains(&aspect), "{columns} columns of {rows} rows");
         assert_eq!(rows_in_column(&[]), 1);
+    }
+
+    #[test]
+    fn columns_are_cut_where_few_lines_cross() {
+        let mut crossing = [3; 100];
+        crossing[0] = 0;
+        crossing[27] = 1;
+        crossing[50] = 2;
+        assert_eq!(fold(&crossing, 24), [0..27, 27..50, 50..74, 74..100]);
+        assert_eq!(fold(&[], 1), [Range { start: 0, end: 0 }]);
     }
 
     #[test]

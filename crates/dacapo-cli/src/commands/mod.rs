@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod devices;
 mod generate;
+mod graph;
 mod inspect;
 mod logits;
 mod perplexity;
@@ -24,6 +25,7 @@ pub enum Command {
     Tokenize(tokenize::Args),
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Graph(graph::Args),
     Devices(devices::Args),
     Completions(completions::Args),
 }
@@ -41,6 +43,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Graph(args) => graph::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

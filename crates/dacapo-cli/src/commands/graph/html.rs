@@ -21,7 +21,7 @@ section div { flex: 1; overflow: auto; }
 
 /// The page. It needs nothing but itself.
 pub fn write(before: &Picture, after: &Picture) -> String {
-    let title = escape(&format!("{}: {}", before.origin.model, before.origin.stage));
+    let title = escape(&format!("{}: {}", before.origin.name(), before.origin.stage));
     let length = before.origin.length;
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<title>{title}</title>\n\

@@ -1,5 +1,7 @@
 //! What there is to draw: operations in their groups, what waits for what, and the report.
 
+use std::path::Path;
+
 use dacapo::{ComputeGraph, Hazard, OpKind, PassReports};
 use serde::Serialize;
 
@@ -75,6 +77,14 @@ pub struct Edge {
     pub flow: bool,
 }
 
+impl Origin {
+    /// The model without the folders that it lies in.
+    pub fn name(&self) -> String {
+        let name = Path::new(&self.model).file_name();
+        name.map_or_else(|| self.model.clone(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
 impl Picture {
     /// A scheduled graph and what the passes said of it.
     pub fn new(origin: Origin, graph: &ComputeGraph, reports: &PassReports) -> Self {
@@ -130,9 +140,10 @@ impl Picture {
         kinds
     }
 
-    /// What is drawn: "demo, decode at 128 tokens, optimized".
+    /// What is drawn: "demo: decode at 128 tokens, optimized".
     pub fn title(&self) -> String {
-        let Origin { model, stage, length, order } = &self.origin;
+        let Origin { stage, length, order, .. } = &self.origin;
+        let model = self.origin.name();
         let preposition = if *stage == "decode" { "at" } else { "of" };
         let plural = if *length == 1 { "" } else { "s" };
         format!("{model}: {stage} {preposition} {length} token{plural}, {order}")

@@ -199,6 +199,7 @@ fn every_verb_shows_examples() {
         "perplexity",
         "tokenize",
         "bench",
+        "profile",
         "inspect",
         "devices",
         "completions",

@@ -16,7 +16,7 @@ use crate::session::{Session, record};
 
 /// Steps submitted before the first one's token is read. More gains nothing on the processor (measured with the
 /// demo model, whose steps are the shortest: 1 ahead hides the host's part).
-const AHEAD: usize = 2;
+pub(crate) const AHEAD: usize = 2;
 
 /// A running chain of steps.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::model::pass::{Io, Output, Pass};
 use crate::sampler::Sampler;
 
 /// Most tokens in one pass over a prompt. More would not make products faster, only activations larger.
-const CHUNK: usize = 256;
+pub(crate) const CHUNK: usize = 256;
 
 /// Most rows of logits at once.
 const LOGIT_ROWS: usize = 32;
@@ -30,7 +30,7 @@ pub struct Session {
     /// U32 `[1]`: position of a pass's first token.
     pub(crate) step: Buffer,
     /// U32 `[CHUNK]`: tokens of a pass.
-    input: Buffer,
+    pub(crate) input: Buffer,
     /// F32 `[1, V]`: logits of the last position.
     pub(crate) logits: Buffer,
     /// F32 `[LOGIT_ROWS, V]`: logits of all positions of a pass, once somebody asks for them.
@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// Refuses tokens that the model does not have or the context cannot take.
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
         let total = self.tokens.len() + tokens.len();
         if total > self.context() {
             return Err(Error::PromptTooLong { tokens: total, context: self.context() });

@@ -19,6 +19,8 @@ use crate::{Error, Result};
 pub(crate) struct Recorded {
     pub recording: Arc<dyn Recording>,
     pub counters: Counters,
+    /// First dispatch of each group, in the order of encoding.
+    pub starts: Vec<usize>,
 }
 
 /// Encodes dispatches for a device.
@@ -41,6 +43,9 @@ pub struct CommandEncoder {
     events: StageEvents,
     counters: Counters,
     capture: Option<ComputeGraph>,
+    /// First dispatch of each group. Empty unless the groups are timed.
+    starts: Vec<usize>,
+    timing: bool,
 }
 
 impl Device {
@@ -73,7 +78,15 @@ impl CommandEncoder {
             events: StageEvents::default(),
             counters: Counters::default(),
             capture: None,
+            starts: Vec::new(),
+            timing: false,
         }
+    }
+
+    /// Asks the device for the times of groups. Before the first dispatch.
+    pub(crate) fn time_groups(&mut self) {
+        self.timing = true;
+        self.commands.iter_mut().for_each(|commands| commands.time_groups());
     }
 
     fn check_open(&self, call: &'static str) -> Result<()> {
@@ -157,6 +170,9 @@ impl CommandEncoder {
         }
         let encoded = commands.dispatch(&*pipeline, &bound.resolved, &bound.params, dispatch.threads());
         self.device.note(encoded)?;
+        if self.timing && (barrier || first) {
+            self.starts.push(self.counters.dispatches as usize);
+        }
         self.hazards.record(&bound.ranges);
         self.group += 1;
         self.counters.dispatches += 1;
@@ -277,7 +293,7 @@ impl CommandEncoder {
         let commands = self.commands.take().ok_or(Error::State { call: "compile", state: CLOSED })?;
         let recording = self.device.note(commands.finish())?;
         self.device.shared_counters().add(&self.counters);
-        Ok(Recorded { recording, counters: self.counters })
+        Ok(Recorded { recording, counters: self.counters, starts: std::mem::take(&mut self.starts) })
     }
 
     /// Hands the work to the device and waits for its end.

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::device::Device;
 use crate::encoder::CommandEncoder;
-use crate::graph::{ComputeGraph, GraphOptions, PassReports};
+use crate::graph::{ComputeGraph, GraphOptions, PassReports, TimedReplay};
 use crate::profile::Counters;
 use crate::submission::Submission;
 use crate::{Error, Result};
@@ -47,6 +47,8 @@ pub struct Report {
     pub passes: PassReports,
     /// The work, ended already if the session was told to wait.
     pub submission: Submission,
+    /// The same work with its times, if they were asked for.
+    pub timed: Option<TimedReplay>,
 }
 
 impl GraphExecutor {
@@ -80,18 +82,21 @@ impl GraphSession {
     /// and [`ComputeGraph::compile`].
     ///
     /// # Errors
-    /// If the options name passes and the session does not record; as [`ComputeGraph::optimize`] and
+    /// If the options name passes or timing and the session does not record; as [`ComputeGraph::optimize`] and
     /// [`CommandEncoder::commit`]; and, if told to wait, what made the work fail.
     pub fn finish(mut self, options: FinishOptions) -> Result<Report> {
-        let GraphOptions { fuse, reorder, chunk } = options.graph;
+        let GraphOptions { fuse, reorder, chunk, timing } = options.graph;
         if !self.encoder.is_capturing() {
-            if !fuse.is_empty() || reorder.is_some() || chunk.is_some() {
-                let state = "with passes in a session that does not record";
+            if !fuse.is_empty() || reorder.is_some() || chunk.is_some() || timing {
+                let state = "with passes or timing in a session that does not record";
                 return Err(Error::State { call: "finish", state });
             }
             return report(self.encoder, PassReports::default(), options.wait);
         }
         let recorded = self.encoder.take_capture()?;
+        if timing {
+            return timed(&self.encoder, &recorded, &options);
+        }
         let (graph, mut passes) = recorded.optimize(self.encoder.device(), &options.graph)?;
         let Some(chunk) = chunk else {
             graph.encode_with_barriers(&mut self.encoder)?;
@@ -115,6 +120,17 @@ impl GraphSession {
     }
 }
 
+/// Compiles a recorded graph for one replay, which has its groups timed.
+fn timed(encoder: &CommandEncoder, recorded: &ComputeGraph, options: &FinishOptions) -> Result<Report> {
+    let compiled = recorded.compile(encoder.device(), encoder.label(), &options.graph)?;
+    let replay = compiled.replay_timed()?;
+    let mut counters = compiled.counters();
+    counters.submissions += compiled.submissions() as u64;
+    let passes = compiled.reports().clone();
+    let report = ended(replay.submission().clone(), counters, passes, options.wait)?;
+    Ok(Report { timed: Some(replay), ..report })
+}
+
 /// Commits what is encoded.
 fn report(encoder: CommandEncoder, passes: PassReports, wait: bool) -> Result<Report> {
     let mut counters = encoder.counters();
@@ -130,7 +146,7 @@ fn ended(submission: Submission, mut counters: Counters, passes: PassReports, wa
         submission.wait()?;
         counters.waits += 1;
     }
-    Ok(Report { counters, groups, passes, submission })
+    Ok(Report { counters, groups, passes, submission, timed: None })
 }
 
 impl Deref for GraphSession {

@@ -72,7 +72,7 @@ pub use graph::{
     CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
     Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, GraphCache, GraphOptions,
     Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
-    ScheduleReport, Selector, Strategy,
+    ScheduleReport, Selector, Strategy, TimedReplay,
 };
 pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;
@@ -82,7 +82,7 @@ pub use hal::meter::{MemoryMeter, MemoryUse};
 pub use hal::signature::{Access, Binding};
 pub use hazard::{Hazard, MemRange, MemRanges};
 pub use pool::{BufferPool, PoolStats};
-pub use profile::Counters;
+pub use profile::{CompileTimes, Counters, GroupTime, ReplayTimes, Span};
 pub use registry::KernelRegistry;
 pub use residency::{ResidencySet, ResidencyStats};
 pub use session::{EncoderSession, SessionState};

@@ -1,6 +1,64 @@
-//! Counters of what encoders and devices have done.
+//! What encoders and devices have done, and when.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A stretch of time on the host's monotonic clock, to which devices convert theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first moment.
+    pub start: Instant,
+    /// Its last moment, not before the first.
+    pub end: Instant,
+}
+
+impl Span {
+    /// Its length.
+    pub fn duration(&self) -> Duration {
+        self.end.saturating_duration_since(self.start)
+    }
+}
+
+/// When the host compiled a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileTimes {
+    /// The passes, and memory for transient buffers.
+    pub optimize: Span,
+    /// Encoding, directly after.
+    pub encode: Span,
+}
+
+/// When one replay of a compiled graph was submitted, waited for and run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayTimes {
+    /// The host submitted it.
+    pub submit: Span,
+    /// The host waited for its end.
+    pub wait: Span,
+    /// The device ran its groups, in this order and one after another.
+    pub groups: Vec<GroupTime>,
+}
+
+impl ReplayTimes {
+    /// From the begin of the first group to the end of the last; `None` if there was nothing to do.
+    pub fn device(&self) -> Option<Span> {
+        Some(Span { start: self.groups.first()?.span.start, end: self.groups.last()?.span.end })
+    }
+}
+
+/// When one group of concurrent dispatches ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupTime {
+    /// The command buffer of the replay that it is part of.
+    pub submission: usize,
+    /// Its index in the replay.
+    pub group: usize,
+    /// Its dispatches, as positions in [`CompiledGraph::graph`](crate::CompiledGraph::graph).
+    pub nodes: Range<usize>,
+    /// From the begin of the first dispatch to the end of the last.
+    pub span: Span,
+}
 
 /// What was encoded, submitted and waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::Result;
 use crate::hal::Completion;
 use crate::hal::event::Dependency;
-use crate::profile::Counters;
+use crate::profile::{Counters, Span};
 use crate::state::DeviceState;
 
 /// Work that was handed to a device.
@@ -83,6 +83,11 @@ impl Fate {
         self.observed.store(true, Ordering::Release);
     }
 
+    /// When its groups ran: see [`Completion::group_times`].
+    pub fn group_times(&self) -> Vec<Vec<Option<Span>>> {
+        self.completion.group_times()
+    }
+
     /// Waits for the end without asking how it went.
     pub fn settle(&self) {
         let _ = self.completion.wait();
@@ -135,5 +140,9 @@ impl Completion for Run {
         // All must have ended before anybody touches their memory, also after a failure.
         let outcomes: Vec<_> = self.parts.iter().map(|part| part.wait()).collect();
         outcomes.into_iter().collect()
+    }
+
+    fn group_times(&self) -> Vec<Vec<Option<Span>>> {
+        self.parts.iter().flat_map(|part| part.group_times()).collect()
     }
 }

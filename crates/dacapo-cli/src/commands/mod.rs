@@ -9,6 +9,7 @@ mod graph;
 mod inspect;
 mod logits;
 mod perplexity;
+mod profile;
 mod tokenize;
 
 use clap::Subcommand;
@@ -24,6 +25,7 @@ pub enum Command {
     Perplexity(perplexity::Args),
     Tokenize(tokenize::Args),
     Bench(bench::Args),
+    Profile(profile::Args),
     Inspect(inspect::Args),
     Graph(graph::Args),
     Devices(devices::Args),
@@ -42,6 +44,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Devices(args) => devices::run(&args),

@@ -1,12 +1,16 @@
 //! Compiling: passes in order, memory, and everything encoded once.
 
+use std::ops::Range;
+use std::time::Instant;
+
+use super::replay::Encoded;
 use super::{
     ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, FusePattern, FuseReport, MemoryReport,
     ScheduleOptions, ScheduleReport,
 };
 use crate::Result;
 use crate::device::Device;
-use crate::profile::Counters;
+use crate::profile::{CompileTimes, Counters, Span};
 use crate::usage::Uses;
 
 /// Which passes a graph goes through.
@@ -18,18 +22,21 @@ pub struct GraphOptions {
     pub reorder: Option<ScheduleOptions>,
     /// Cut into several submissions. Default: one.
     pub chunk: Option<ChunkOptions>,
+    /// Note when each group of each run begins and ends. Costs two looks at the clock for each group and worker.
+    /// Default: no.
+    pub timing: bool,
 }
 
 impl Default for GraphOptions {
     fn default() -> Self {
-        GraphOptions { fuse: &[], reorder: Some(ScheduleOptions::default()), chunk: None }
+        GraphOptions { fuse: &[], reorder: Some(ScheduleOptions::default()), chunk: None, timing: false }
     }
 }
 
 impl GraphOptions {
     /// No pass at all: the recorded order in one submission. Transient buffers still get their memory.
     pub const fn recorded() -> Self {
-        GraphOptions { fuse: &[], reorder: None, chunk: None }
+        GraphOptions { fuse: &[], reorder: None, chunk: None, timing: false }
     }
 }
 
@@ -76,7 +83,9 @@ impl ComputeGraph {
     /// # Errors
     /// As [`optimize`](Self::optimize) and [`CommandEncoder::dispatch`](crate::CommandEncoder::dispatch).
     pub fn compile(&self, device: &Device, label: &str, options: &GraphOptions) -> Result<CompiledGraph> {
+        let start = Instant::now();
         let (graph, mut reports) = self.optimize(device, options)?;
+        let optimized = Instant::now();
         let parts = match &options.chunk {
             Some(chunk) => {
                 let (parts, report) = graph.chunks(chunk);
@@ -91,13 +100,29 @@ impl ComputeGraph {
             uses.record(&node.dispatch().buffers()?, node.ranges());
         }
         let mut counters = Counters::default();
+        let mut groups = Vec::new();
         for part in parts {
             let mut encoder = device.encoder(label)?;
-            graph.encode_part(&mut encoder, part)?;
+            if options.timing {
+                encoder.time_groups();
+            }
+            graph.encode_part(&mut encoder, part.clone())?;
             let recorded = encoder.record()?;
             counters += recorded.counters;
             recordings.push(recorded.recording);
+            groups.push(ranges(&recorded.starts, part));
         }
-        Ok(CompiledGraph::new(device, label, graph, recordings, uses, counters, reports))
+        let times = CompileTimes {
+            optimize: Span { start, end: optimized },
+            encode: Span { start: optimized, end: Instant::now() },
+        };
+        let encoded = Encoded { recordings, uses, counters, groups: options.timing.then_some(groups), times };
+        Ok(CompiledGraph::new(device, label, graph, encoded, reports))
     }
+}
+
+/// The nodes of each group of a part of a graph, from the places in the part where its groups begin.
+fn ranges(starts: &[usize], part: Range<usize>) -> Vec<Range<usize>> {
+    let ends = starts.iter().skip(1).map(|start| part.start + start).chain([part.end]);
+    starts.iter().zip(ends).map(|(start, end)| part.start + start..end).collect()
 }

@@ -25,7 +25,7 @@ pub use compile::{GraphOptions, PassReports};
 pub use dependencies::{Dependencies, Dependency};
 pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Link, Refusal, Refused, Selector};
 pub use memory::{MemoryPlan, MemoryReport, Placement};
-pub use replay::CompiledGraph;
+pub use replay::{CompiledGraph, TimedReplay};
 pub use schedule::{EdgeCounts, ScheduleOptions, ScheduleReport, Strategy};
 
 /// A captured dispatch.

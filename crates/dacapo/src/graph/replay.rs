@@ -1,13 +1,15 @@
 //! Compiled graphs and their replay.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{ComputeGraph, PassReports};
 use crate::device::Device;
 use crate::event::StageEvents;
 use crate::hal::event::{Dependency, Order};
 use crate::hal::{Completion, Recording};
-use crate::profile::Counters;
+use crate::profile::{CompileTimes, Counters, GroupTime, ReplayTimes, Span};
 use crate::submission::{Run, Submission};
 use crate::usage::Uses;
 use crate::{Error, Result};
@@ -22,10 +24,19 @@ pub struct CompiledGraph {
     device: Device,
     label: String,
     graph: ComputeGraph,
-    recordings: Vec<Arc<dyn Recording>>,
-    uses: Uses,
-    counters: Counters,
+    encoded: Encoded,
     reports: PassReports,
+}
+
+/// What encoding has made of a graph.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub recordings: Vec<Arc<dyn Recording>>,
+    pub uses: Uses,
+    pub counters: Counters,
+    /// The nodes of each group of each recording, if they are timed.
+    pub groups: Option<Vec<Vec<Range<usize>>>>,
+    pub times: CompileTimes,
 }
 
 impl CompiledGraph {
@@ -33,13 +44,11 @@ impl CompiledGraph {
         device: &Device,
         label: &str,
         graph: ComputeGraph,
-        recordings: Vec<Arc<dyn Recording>>,
-        uses: Uses,
-        counters: Counters,
+        encoded: Encoded,
         reports: PassReports,
     ) -> Self {
         let (device, label) = (device.clone(), label.to_owned());
-        CompiledGraph { device, label, graph, recordings, uses, counters, reports }
+        CompiledGraph { device, label, graph, encoded, reports }
     }
 
     /// The label, as it appears in errors.
@@ -59,12 +68,17 @@ impl CompiledGraph {
 
     /// Dispatches and barriers of one replay.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.encoded.counters
     }
 
     /// Command buffers of one replay.
     pub fn submissions(&self) -> usize {
-        self.recordings.len()
+        self.encoded.recordings.len()
+    }
+
+    /// When the host put the graph through its passes, and when it encoded it.
+    pub fn compile_times(&self) -> CompileTimes {
+        self.encoded.times
     }
 
     /// Runs the graph on what its buffers hold now. The host does nothing for single dispatches: it checks and
@@ -76,17 +90,33 @@ impl CompiledGraph {
     /// # Errors
     /// As [`CommandEncoder::commit`](crate::CommandEncoder::commit).
     pub fn replay(&self) -> Result<Submission> {
-        let submission = self
-            .device
-            .submit(&self.label, &self.uses, &StageEvents::default(), |order| self.start(order))?;
-        let submissions = self.recordings.len() as u64;
+        let submission =
+            self.device.submit(&self.label, &self.encoded.uses, &StageEvents::default(), |order| {
+                self.start(order)
+            })?;
+        let submissions = self.encoded.recordings.len() as u64;
         self.device.shared_counters().add(&Counters { submissions, replays: 1, ..Counters::default() });
         Ok(submission)
     }
 
+    /// [`replay`](Self::replay), whose groups' times can be asked for when it has ended.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay); [`Error::State`] if the graph was compiled without
+    /// [`timing`](super::GraphOptions::timing).
+    pub fn replay_timed(&self) -> Result<TimedReplay> {
+        let Some(groups) = &self.encoded.groups else {
+            return Err(Error::State { call: "replay_timed", state: "on a graph compiled without timing" });
+        };
+        let start = Instant::now();
+        let submission = self.replay()?;
+        let submit = Span { start, end: Instant::now() };
+        Ok(TimedReplay { submission, submit, groups: groups.clone() })
+    }
+
     /// Submits the parts. A replay signals no event, so that the first part's order is all that there is to obey.
     fn start(&self, order: Order) -> Result<Arc<dyn Completion>> {
-        let [first, rest @ ..] = &self.recordings[..] else {
+        let [first, rest @ ..] = &self.encoded.recordings[..] else {
             return Ok(Arc::new(Run { parts: Vec::new() }));
         };
         let first = first.submit(order)?;
@@ -108,6 +138,46 @@ impl CompiledGraph {
             }
         }
         Ok(Arc::new(Run { parts }))
+    }
+}
+
+/// A replay that is being timed.
+#[derive(Debug, Clone)]
+pub struct TimedReplay {
+    submission: Submission,
+    submit: Span,
+    groups: Vec<Vec<Range<usize>>>,
+}
+
+impl TimedReplay {
+    /// The work.
+    pub fn submission(&self) -> &Submission {
+        &self.submission
+    }
+
+    /// Waits for the end and tells when everything ran. A group without work has no time.
+    ///
+    /// # Errors
+    /// As [`Submission::wait`].
+    pub fn times(&self) -> Result<ReplayTimes> {
+        let start = Instant::now();
+        self.submission.wait()?;
+        let wait = Span { start, end: Instant::now() };
+        let spans = self.submission.fate().group_times();
+        let first = |part: usize| self.groups[..part].iter().map(Vec::len).sum::<usize>();
+        let mut groups = Vec::with_capacity(first(self.groups.len()));
+        for (part, (ranges, spans)) in self.groups.iter().zip(spans).enumerate() {
+            let timed = ranges.iter().zip(spans).enumerate();
+            groups.extend(timed.filter_map(|(index, (nodes, span))| {
+                Some(GroupTime {
+                    submission: part,
+                    group: first(part) + index,
+                    nodes: nodes.clone(),
+                    span: span?,
+                })
+            }));
+        }
+        Ok(ReplayTimes { submit: self.submit, wait, groups })
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::profile::Span;
 use crate::{DType, Result};
 
 pub mod cpu;
@@ -125,6 +126,10 @@ pub(crate) trait CommandBuffer: Send {
     /// Everything before becomes complete and visible to everything after.
     fn barrier(&mut self);
 
+    /// From now on the device notes when the dispatches between two barriers begin and end, for
+    /// [`Completion::group_times`]. Called before the first dispatch. A device without such a clock ignores it.
+    fn time_groups(&mut self) {}
+
     /// Hands the work to the device. Command buffers of a device run in the order of submission, each as its
     /// [`Order`] says.
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>>;
@@ -147,4 +152,10 @@ pub(crate) trait Completion: Send + Sync + Debug {
 
     /// Waits for the end. Gives the same answer every time.
     fn wait(&self) -> Result<()>;
+
+    /// After the end: when each stretch of dispatches between two barriers ran, on the host's clock, for each command
+    /// buffer that this stands for. `None` for a stretch without work. Empty lists if nobody asked for times.
+    fn group_times(&self) -> Vec<Vec<Option<Span>>> {
+        Vec::new()
+    }
 }

@@ -140,12 +140,16 @@ impl<'a> Bench<'a> {
         if watch.raised() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Token ids that need no tokenizer, the same in every run: a linear congruence spreads them over the
-    /// vocabulary, so that the embedding is read as by text.
     fn pattern(&self, first: usize, count: usize) -> Vec<u32> {
-        let id = |i: usize| ((i as u64 + 1).wrapping_mul(2_654_435_761) >> 7) % self.vocabulary.max(1) as u64;
-        (first..first + count).map(|i| id(i) as u32).collect()
+        pattern(self.vocabulary, first, count)
     }
+}
+
+/// Token ids that need no tokenizer, the same in every run: a linear congruence spreads them over the
+/// vocabulary, so that the embedding is read as by text.
+pub fn pattern(vocabulary: usize, first: usize, count: usize) -> Vec<u32> {
+    let id = |i: usize| ((i as u64 + 1).wrapping_mul(2_654_435_761) >> 7) % vocabulary.max(1) as u64;
+    (first..first + count).map(|i| id(i) as u32).collect()
 }
 
 /// The most memory in bytes that this process has held at once; `None` where the system does not say.

@@ -1,7 +1,7 @@
 //! `dacapo bench`: how fast a model runs here, and how close that is to what memory allows.
 
-mod bandwidth;
-mod measure;
+pub(super) mod bandwidth;
+pub(super) mod measure;
 mod report;
 
 use crate::args::{RunArgs, number};

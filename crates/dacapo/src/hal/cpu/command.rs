@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -12,6 +13,7 @@ use super::tile::{BoundArg, PlanContext, Split, Tile};
 use crate::hal::event::Order;
 use crate::hal::kernel::Kernel;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
+use crate::profile::Span;
 use crate::{Error, Result};
 
 /// A kernel on the CPU: its twin, ready as it is.
@@ -51,6 +53,14 @@ pub(super) struct CpuCommandBuffer {
     label: String,
     groups: Vec<Group>,
     memory: Vec<Arc<dyn Memory>>,
+    timing: Option<Timing>,
+}
+
+/// What has to be known to tell the times of a command buffer's stretches between barriers.
+struct Timing {
+    origin: Instant,
+    /// The group that each stretch became; `None` without tiles.
+    stretches: Vec<Option<usize>>,
 }
 
 impl CpuCommandBuffer {
@@ -61,6 +71,7 @@ impl CpuCommandBuffer {
             label: label.to_owned(),
             groups: vec![Group::default()],
             memory: Vec::new(),
+            timing: None,
         }
     }
 }
@@ -112,7 +123,12 @@ impl CommandBuffer for CpuCommandBuffer {
         Ok(())
     }
 
+    fn time_groups(&mut self) {
+        self.timing = Some(Timing { origin: Instant::now(), stretches: Vec::new() });
+    }
+
     fn barrier(&mut self) {
+        self.end_stretch();
         if self.groups.last().is_some_and(|group| group.tiles > 0) {
             self.groups.push(Group::default());
         }
@@ -128,7 +144,15 @@ impl CommandBuffer for CpuCommandBuffer {
 }
 
 impl CpuCommandBuffer {
+    fn end_stretch(&mut self) {
+        let working = self.groups.last().is_some_and(|group| group.tiles > 0);
+        if let Some(timing) = &mut self.timing {
+            timing.stretches.push(working.then_some(self.groups.len() - 1));
+        }
+    }
+
     fn into_recording(mut self) -> CpuRecording {
+        self.end_stretch();
         // Most arguments share a few allocations: one reference to each is enough.
         self.memory.sort_unstable_by_key(|memory| Arc::as_ptr(memory).addr());
         self.memory.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -136,6 +160,7 @@ impl CpuCommandBuffer {
             groups: self.groups,
             label: self.label,
             spare: Mutex::new(Vec::new()),
+            timing: self.timing,
             _memory: self.memory,
         };
         CpuRecording { queue: self.queue, plan: Arc::new(plan) }
@@ -165,6 +190,8 @@ impl Recording for CpuRecording {
 struct Plan {
     groups: Vec<Group>,
     label: String,
+    /// Present if it is timed.
+    timing: Option<Timing>,
     /// Progress of submissions that nobody asks about any more, for the next ones.
     spare: Mutex<Vec<Progress>>,
     /// Keeps what the dispatches point to alive until nobody can run them any more.
@@ -175,7 +202,13 @@ impl Plan {
     /// Progress that has not begun.
     fn progress(&self) -> Progress {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| Progress::new(self.groups.iter().map(|group| group.tiles)))
+        spare.unwrap_or_else(|| {
+            let progress = Progress::new(self.groups.iter().map(|group| group.tiles));
+            match &self.timing {
+                Some(timing) => progress.timed(timing.origin),
+                None => progress,
+            }
+        })
     }
 }
 
@@ -256,5 +289,12 @@ impl Completion for CpuCompletion {
 
     fn wait(&self) -> Result<()> {
         self.0.wait()
+    }
+
+    fn group_times(&self) -> Vec<Vec<Option<Span>>> {
+        let Some(timing) = &self.0.work.plan.timing else { return vec![Vec::new()] };
+        let progress = self.0.work.progress();
+        let span = |group: &Option<usize>| progress.span((*group)?);
+        vec![timing.stretches.iter().map(span).collect()]
     }
 }

@@ -4,7 +4,10 @@
 //! nobody starts a group before every tile of the one before it is complete. There is no fixed set of
 //! participants: a worker that wakes late finds less to do, and holds nobody up.
 
-use super::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, relax};
+use std::time::{Duration, Instant};
+
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, relax};
+use crate::profile::Span;
 use crate::{Error, Result};
 
 /// Progress of one group. Claims and completions are counted on cache lines of their own.
@@ -17,11 +20,49 @@ struct Group {
     completed: Claims,
 }
 
+/// When a group's first tile began and its last one ended, in nanoseconds since the job's origin.
+struct Stamp {
+    begin: AtomicU64,
+    end: AtomicU64,
+}
+
+/// The times of all groups.
+struct Clock {
+    origin: Instant,
+    stamps: Vec<Stamp>,
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    // Each worker notes its own first and last moment of a group before it counts its tiles as complete, so that who
+    // sees the group complete sees its times as well. The counts order them: relaxed is enough here.
+
+    fn begin(&self, group: usize) {
+        self.stamps[group].begin.fetch_min(self.now(), Ordering::Relaxed);
+    }
+
+    fn end(&self, group: usize) {
+        self.stamps[group].end.fetch_max(self.now(), Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        for stamp in &self.stamps {
+            stamp.begin.store(u64::MAX, Ordering::Relaxed);
+            stamp.end.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Progress of one job through its groups.
 pub(super) struct Progress {
     groups: Vec<Group>,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
+    /// Present if the job is timed.
+    clock: Option<Clock>,
 }
 
 impl Progress {
@@ -36,7 +77,15 @@ impl Progress {
             groups: tiles.into_iter().map(group).collect(),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
+            clock: None,
         }
+    }
+
+    /// The same job, with the times of its groups.
+    pub fn timed(mut self, origin: Instant) -> Self {
+        let stamp = |_: &Group| Stamp { begin: AtomicU64::new(u64::MAX), end: AtomicU64::new(0) };
+        self.clock = Some(Clock { origin, stamps: self.groups.iter().map(stamp).collect() });
+        self
     }
 
     /// Forgets everything that was done, for another run of the same job.
@@ -46,6 +95,7 @@ impl Progress {
             group.claimed.0.store(0, Ordering::Relaxed);
             group.completed.0.store(0, Ordering::Relaxed);
         }
+        self.clock.iter().for_each(Clock::reset);
         self.failed.store(false, Ordering::Relaxed);
         *self.error.lock().expect("no holder of this lock panics") = None;
     }
@@ -65,6 +115,11 @@ impl Progress {
                 if claimed >= group.tiles {
                     break;
                 }
+                if done == 0
+                    && let Some(clock) = &self.clock
+                {
+                    clock.begin(index);
+                }
                 if !self.failed.load(Ordering::Relaxed)
                     && let Err(error) = tile(index, claimed)
                 {
@@ -74,6 +129,7 @@ impl Progress {
             }
             finished = false;
             if done > 0 {
+                self.clock.iter().for_each(|clock| clock.end(index));
                 // Release: our tiles' writes; acquire: everybody's, for the next group.
                 let before = group.completed.0.fetch_add(done, Ordering::AcqRel);
                 finished = before + done == group.tiles;
@@ -85,6 +141,15 @@ impl Progress {
             }
         }
         finished
+    }
+
+    /// When a group ran; `None` if it had no tiles or the job is not timed. Meaningful once the job is complete.
+    pub fn span(&self, group: usize) -> Option<Span> {
+        let clock = self.clock.as_ref()?;
+        let stamp = clock.stamps.get(group)?;
+        let (begin, end) = (stamp.begin.load(Ordering::Relaxed), stamp.end.load(Ordering::Relaxed));
+        let at = |nanoseconds| clock.origin + Duration::from_nanos(nanoseconds);
+        (begin <= end).then(|| Span { start: at(begin), end: at(end) })
     }
 
     /// Whether there is nothing to do at all.

@@ -11,6 +11,7 @@ use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
 use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
+use crate::profile::Span;
 use crate::{Error, Result};
 
 mod crash;
@@ -190,6 +191,10 @@ impl CommandBuffer for FaultCommands {
         self.inner.barrier();
     }
 
+    fn time_groups(&mut self) {
+        self.inner.time_groups();
+    }
+
     fn submit(self: Box<Self>, order: Order) -> Result<Arc<dyn Completion>> {
         let FaultCommands { inner, backend, cue, label, .. } = *self;
         submit(&*backend, cue, label, order, |order| inner.submit(order))
@@ -257,5 +262,9 @@ impl Completion for FaultCompletion {
             _ => result,
         };
         self.outcome.get_or_init(decide).clone()
+    }
+
+    fn group_times(&self) -> Vec<Vec<Option<Span>>> {
+        self.inner.group_times()
     }
 }

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod devices;
 mod generate;
+mod graph;
 mod inspect;
 mod logits;
 mod perplexity;
@@ -26,6 +27,7 @@ pub enum Command {
     Bench(bench::Args),
     Profile(profile::Args),
     Inspect(inspect::Args),
+    Graph(graph::Args),
     Devices(devices::Args),
     Completions(completions::Args),
 }
@@ -44,6 +46,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Graph(args) => graph::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

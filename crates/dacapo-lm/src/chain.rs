@@ -10,9 +10,8 @@ use std::collections::VecDeque;
 use dacapo::{CompiledGraph, GraphOptions, Submission};
 
 use crate::error::Result;
-use crate::model::pass::{Io, Output};
 use crate::sampler::{SLOTS, Sampler};
-use crate::session::{Session, record};
+use crate::session::Session;
 
 /// Steps submitted before the first one's token is read. More gains nothing on the processor (measured with the
 /// demo model, whose steps are the shortest: 1 ahead hides the host's part).
@@ -79,20 +78,10 @@ impl<'a> Chain<'a> {
 
     fn compile(&mut self) -> Result<()> {
         let session = &*self.session;
-        let model = session.model();
+        let device = session.model().device();
         for slot in 0..SLOTS {
-            let io = Io {
-                cache: &session.cache,
-                step: &session.step,
-                tokens: self.sampler.slot(slot),
-                logits: &session.logits,
-                output: Output::Last,
-            };
-            let graph = record(model, io, |encoder| {
-                self.sampler.encode(encoder, &session.logits, &session.step, (slot + 1) % SLOTS)?;
-                Ok(dacapo_ops::advance(encoder, &session.step, 1)?)
-            })?;
-            self.steps.push(graph.compile(model.device(), "decode", &GraphOptions::default())?);
+            let graph = session.record_step(self.sampler, slot)?;
+            self.steps.push(graph.compile(device, "decode", &GraphOptions::default())?);
         }
         Ok(())
     }

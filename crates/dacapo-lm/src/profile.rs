@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use dacapo::{
-    CommandEncoder, CompiledGraph, ComputeGraph, GraphOptions, OpKind, ReplayTimes, Span, TimedReplay,
-};
+use dacapo::{CompiledGraph, ComputeGraph, GraphOptions, OpKind, ReplayTimes, Span, TimedReplay};
 
 use crate::chain::AHEAD;
 use crate::error::Result;
@@ -174,19 +172,7 @@ impl Profiler<'_> {
 
     /// The step that reads a slot and draws into the next.
     fn step(&mut self, slot: usize) -> Result<(usize, CompiledGraph)> {
-        let (session, sampler) = (&*self.session, self.sampler);
-        let io = Io {
-            cache: &session.cache,
-            step: &session.step,
-            tokens: sampler.slot(slot),
-            logits: &session.logits,
-            output: Output::Last,
-        };
-        let then = |encoder: &mut CommandEncoder| {
-            sampler.encode(encoder, &session.logits, &session.step, (slot + 1) % SLOTS)?;
-            Ok(dacapo_ops::advance(encoder, &session.step, 1)?)
-        };
-        let recorded = timed(|| record(session.model(), io, then))?;
+        let recorded = timed(|| self.session.record_step(self.sampler, slot))?;
         self.compile("decode", recorded)
     }
 

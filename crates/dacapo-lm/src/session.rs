@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::pass::{Io, Output, Pass};
-use crate::sampler::Sampler;
+use crate::sampler::{SLOTS, Sampler};
 
 /// Most tokens in one pass over a prompt. More would not make products faster, only activations larger.
 pub(crate) const CHUNK: usize = 256;
@@ -156,8 +156,8 @@ impl Session {
         let logits = self.rows.as_ref().filter(|_| output == Output::All).unwrap_or(&self.logits);
         let compile = || {
             let io = Io { cache, step, tokens: &input, logits, output };
-            let graph = record(model, io, |_| Ok(())).map_err(into_engine)?;
-            graph.compile(model.device(), "prefill", &GraphOptions::default())
+            let graph = record(model, io, |_| Ok(()))?;
+            Ok::<_, Error>(graph.compile(model.device(), "prefill", &GraphOptions::default())?)
         };
         let graph: Arc<CompiledGraph> = self.passes.get_or_compile(&key, compile)?;
         graph.replay()?.wait()?;
@@ -173,6 +173,17 @@ impl Session {
             self.passes.clear();
         }
         Ok(changed)
+    }
+
+    /// Records a decode step: a pass over the token in a slot of the sampler, the draw of the next token into the slot
+    /// behind it, and the move to the next position.
+    pub(crate) fn record_step(&self, sampler: &Sampler, slot: usize) -> Result<ComputeGraph> {
+        let (cache, step, logits) = (&self.cache, &self.step, &self.logits);
+        let io = Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last };
+        record(&self.model, io, |encoder| {
+            sampler.encode(encoder, logits, step, (slot + 1) % SLOTS)?;
+            Ok(dacapo_ops::advance(encoder, step, 1)?)
+        })
     }
 
     /// Draws a token from the logits of the last position.
@@ -196,14 +207,6 @@ pub(crate) fn record(
     model.forward(&mut Pass::new(&mut encoder, model.config(), model.is_exact(), io))?;
     then(&mut encoder)?;
     Ok(encoder.take_capture()?)
-}
-
-/// Recording calls the engine only, so that its errors are the engine's.
-fn into_engine(error: Error) -> dacapo::Error {
-    match error {
-        Error::Engine(error) => error,
-        other => dacapo::Error::argument("forward pass", "model", "a recorded pass", other),
-    }
 }
 
 /// A part of a generation that is a graph of its own.
@@ -231,16 +234,16 @@ impl Model {
             return Err(Error::PromptTooLong { tokens: length, context: session.context() });
         }
         session.reserve(length)?;
-        let sampler = Sampler::new(self, &crate::Sampling::default(), &[])?;
-        let prompt = self.device().alloc(DType::U32, &[length])?;
-        let tokens = if stage == Stage::Prefill { &prompt } else { sampler.slot(0) };
-        let (cache, step, logits) = (&session.cache, &session.step, &session.logits);
-        record(self, Io { cache, step, tokens, logits, output: Output::Last }, |encoder| {
-            if stage == Stage::Decode {
-                sampler.encode(encoder, logits, step, 1)?;
-                dacapo_ops::advance(encoder, step, 1)?;
+        match stage {
+            Stage::Prefill => {
+                let tokens = self.device().alloc(DType::U32, &[length])?;
+                let (cache, step, logits) = (&session.cache, &session.step, &session.logits);
+                record(self, Io { cache, step, tokens: &tokens, logits, output: Output::Last }, |_| Ok(()))
             }
-            Ok(())
-        })
+            Stage::Decode => {
+                let sampler = Sampler::new(self, &crate::Sampling::default(), &[])?;
+                session.record_step(&sampler, 0)
+            }
+        }
     }
 }

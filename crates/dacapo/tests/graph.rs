@@ -389,7 +389,7 @@ fn the_cache_is_bounded_and_forgets_the_oldest() {
     let device = device(1);
     let x = shared(&device, 0);
     let mut cache = GraphCache::new(2);
-    let compile = || Ok(counting(&device, &x, &GraphOptions::default()));
+    let compile = || Ok::<_, dacapo::Error>(counting(&device, &x, &GraphOptions::default()));
     for key in [1, 2, 1, 3, 1, 2] {
         cache.get_or_compile(&key, compile).unwrap().replay().unwrap().wait().unwrap();
     }

@@ -59,11 +59,11 @@ impl<K: Hash + Eq + Clone> GraphCache<K> {
     ///
     /// # Errors
     /// What `compile` fails with; the cache is then as before.
-    pub fn get_or_compile(
+    pub fn get_or_compile<E>(
         &mut self,
         key: &K,
-        compile: impl FnOnce() -> Result<CompiledGraph>,
-    ) -> Result<Arc<CompiledGraph>> {
+        compile: impl FnOnce() -> Result<CompiledGraph, E>,
+    ) -> Result<Arc<CompiledGraph>, E> {
         self.clock += 1;
         if let Some((graph, used)) = self.entries.get_mut(key) {
             *used = self.clock;

@@ -32,6 +32,7 @@ static PROJECT: Kernel = Kernel {
             }
         },
     },
+    gpu: None,
 };
 
 /// `y = s x`.
@@ -48,6 +49,7 @@ static SCALE: Kernel = Kernel {
             y.slice().iter_mut().enumerate().for_each(|(i, y)| *y = s * x[first + i]);
         },
     },
+    gpu: None,
 };
 
 /// `y = a tanh(b)`.
@@ -64,6 +66,7 @@ static GATE: Kernel = Kernel {
             y.slice().iter_mut().enumerate().for_each(|(i, y)| *y = a[first + i] * b[first + i].tanh());
         },
     },
+    gpu: None,
 };
 
 /// `y = (s a) tanh(b)`: `scale` and `gate` in one.
@@ -80,6 +83,7 @@ static SCALED_GATE: Kernel = Kernel {
             y.slice().iter_mut().enumerate().for_each(|(i, y)| *y = (s * a[first + i]) * b[first + i].tanh());
         },
     },
+    gpu: None,
 };
 
 /// `x += y`.
@@ -96,6 +100,7 @@ static ADD: Kernel = Kernel {
             x.slice().iter_mut().enumerate().for_each(|(i, x)| *x += y[first + i]);
         },
     },
+    gpu: None,
 };
 
 /// What may be fused. The engine checks that nobody can tell.

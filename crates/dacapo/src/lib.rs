@@ -23,6 +23,7 @@
 //!             }
 //!         },
 //!     },
+//!     gpu: None,
 //! };
 //!
 //! let device = Device::open(DeviceOptions::default())?;
@@ -91,4 +92,9 @@ pub use submission::Submission;
 /// What CPU kernels are written against.
 pub mod cpu {
     pub use crate::hal::cpu::tile::{CpuPlan, MAX_BINDINGS, PlanContext, Split, Tile, TileMut};
+}
+
+/// What GPU kernels are written against.
+pub mod gpu {
+    pub use crate::hal::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
 }

@@ -21,6 +21,7 @@ static COUNT: Kernel = Kernel {
             RUNS.fetch_add(1, Ordering::Relaxed);
         },
     },
+    gpu: None,
 };
 
 fn encoder(device: &Device, label: &str, dispatch: Dispatch) -> CommandEncoder {

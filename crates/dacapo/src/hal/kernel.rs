@@ -1,6 +1,7 @@
 //! Kernels: a name, a signature and the code for each backend.
 
 use super::cpu::tile::{CpuPlan, PlanContext, Tile};
+use super::gpu::GpuTwin;
 use super::signature::Binding;
 
 /// The kind of work a kernel does: for profiles, pictures and fusion patterns.
@@ -70,6 +71,8 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// The CPU twin.
     pub cpu: CpuTwin,
+    /// The GPU twin; `None` if GPUs cannot run the kernel.
+    pub gpu: Option<&'static GpuTwin>,
 }
 
 /// The Rust code of a kernel.

@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod event;
 pub mod fault;
 pub mod file;
+pub mod gpu;
 pub mod info;
 pub mod kernel;
 pub mod meter;

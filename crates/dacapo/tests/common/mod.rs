@@ -27,6 +27,7 @@ pub static MIX: Kernel = Kernel {
             }
         },
     },
+    gpu: None,
 };
 
 /// The arithmetic of [`MIX`].
@@ -46,6 +47,7 @@ pub static INCREMENT: Kernel = Kernel {
             tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x = x.wrapping_add(n));
         },
     },
+    gpu: None,
 };
 
 /// Panics in the tile that holds element `n`.
@@ -64,6 +66,7 @@ pub static PANIC: Kernel = Kernel {
             );
         },
     },
+    gpu: None,
 };
 
 /// Fails without a word, having written `y`.
@@ -78,6 +81,7 @@ pub static CRASH: Kernel = Kernel {
             std::panic::resume_unwind(Box::new("told to crash".to_owned()));
         },
     },
+    gpu: None,
 };
 
 /// Sleeps for `n` milliseconds, then writes 7 everywhere.
@@ -93,6 +97,7 @@ pub static SLOW: Kernel = Kernel {
             tile.write::<u32>(0).slice().fill(7);
         },
     },
+    gpu: None,
 };
 
 pub fn device(threads: usize) -> Device {
@@ -122,6 +127,7 @@ pub static MIX_INCREMENT: Kernel = Kernel {
             }
         },
     },
+    gpu: None,
 };
 
 /// `y = MIX(MIX(a, b), c)`: the value in the middle is never stored.
@@ -141,6 +147,7 @@ pub static MIX_MIX: Kernel = Kernel {
             }
         },
     },
+    gpu: None,
 };
 
 /// Two [`MIX`]es of the same two inputs, the second with its inputs exchanged.
@@ -164,6 +171,7 @@ pub static MIX_BOTH: Kernel = Kernel {
             }
         },
     },
+    gpu: None,
 };
 
 const fn step(name: &'static str, link: Link) -> FuseStep {

@@ -44,6 +44,7 @@ pub static ACTIVATE: Kernel = Kernel {
     kind: OpKind::Activation,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<1>, run: cpu::run },
+    gpu: None,
 };
 
 /// An activation function of a gate, times another value.
@@ -52,6 +53,7 @@ pub static GATED: Kernel = Kernel {
     kind: OpKind::Activation,
     bindings: &[Binding::read("gate"), Binding::read("up"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run_gated },
+    gpu: None,
 };
 
 /// `out = function(x)`, element by element. `x` and `out` are F32 with as many elements.

@@ -19,6 +19,7 @@ pub static ADVANCE: Kernel = Kernel {
             *position = position.wrapping_add(by);
         },
     },
+    gpu: None,
 };
 
 /// `step[0] += tokens`: the position of the next forward pass, after one over `tokens` tokens, so that passes can be

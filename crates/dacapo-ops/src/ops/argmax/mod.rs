@@ -20,6 +20,7 @@ pub static ARGMAX: Kernel = Kernel {
     kind: OpKind::Sample,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// `out_r` = index of the largest element of row r. The lowest index wins ties; NaN wins only where the whole

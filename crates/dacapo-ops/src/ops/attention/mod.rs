@@ -56,6 +56,7 @@ pub static ATTENTION: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<4>, run: cpu::run },
+    gpu: None,
 };
 
 /// Attention with sinks.
@@ -71,6 +72,7 @@ pub static ATTENTION_SINKS: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<5>, run: cpu::run_sinks },
+    gpu: None,
 };
 
 /// `out[t, h] = sum_j softmax_j(scale * q[t, h] . k[h / G, j]) v[h / G, j]` (Vaswani et al., 2017), with `G = H / KVH`

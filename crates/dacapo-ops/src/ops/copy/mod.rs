@@ -12,6 +12,7 @@ pub static COPY: Kernel = Kernel {
     kind: OpKind::Copy,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// `out = x` for as many elements, of any one type, or from any to any of F32, F16 and BF16, rounded to nearest,

@@ -23,7 +23,7 @@ const fn kernel(
     plan: fn(&dacapo::cpu::PlanContext<'_>) -> dacapo::cpu::CpuPlan,
     run: fn(&dacapo::cpu::Tile<'_>),
 ) -> Kernel {
-    Kernel { name, kind: OpKind::Elementwise, bindings, cpu: CpuTwin { plan, run } }
+    Kernel { name, kind: OpKind::Elementwise, bindings, cpu: CpuTwin { plan, run }, gpu: None }
 }
 
 /// `out = a + b`.

@@ -12,6 +12,7 @@ pub static EMBED: Kernel = Kernel {
     kind: OpKind::Embed,
     bindings: &[Binding::read("ids"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan, run },
+    gpu: None,
 };
 
 #[repr(C)]

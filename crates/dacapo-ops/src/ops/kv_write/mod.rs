@@ -28,6 +28,7 @@ pub static KV_WRITE: Kernel = Kernel {
         Binding::read_write("v_cache"),
     ],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// Puts token t's keys and values into slot `(step[0] + t) % CAP` of the caches; the other slots keep theirs.

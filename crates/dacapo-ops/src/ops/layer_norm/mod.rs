@@ -19,6 +19,7 @@ pub static LAYER_NORM: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run },
+    gpu: None,
 };
 
 /// Normalization with a weight and a bias.
@@ -27,6 +28,7 @@ pub static LAYER_NORM_BIAS: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::read("bias"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::run_bias },
+    gpu: None,
 };
 
 /// `out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias` over each row of `x`; the variance is the biased

@@ -20,6 +20,7 @@ pub static MATMUL: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<false, 2>, run: cpu::exact },
+    gpu: None,
 };
 
 /// `y = x W^T + bias`, activations as they are.
@@ -28,6 +29,7 @@ pub static MATMUL_BIAS: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::read("bias"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<false, 3>, run: cpu::exact_bias },
+    gpu: None,
 };
 
 /// `y = x W^T`, activations as int8.
@@ -36,6 +38,7 @@ pub static MATMUL_INT8: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("codes"), Binding::read("meta"), Binding::read("weight"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<true, 3>, run: cpu::int8 },
+    gpu: None,
 };
 
 /// `y = x W^T + bias`, activations as int8.
@@ -50,6 +53,7 @@ pub static MATMUL_INT8_BIAS: Kernel = Kernel {
         Binding::write("y"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<true, 4>, run: cpu::int8_bias },
+    gpu: None,
 };
 
 /// Parameters of the kernels: the weight's format and shape.

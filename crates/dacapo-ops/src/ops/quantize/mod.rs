@@ -17,6 +17,7 @@ pub static QUANTIZE_Q8: Kernel = Kernel {
     kind: OpKind::Quantize,
     bindings: &[Binding::read("x"), Binding::write("codes"), Binding::write("meta")],
     cpu: CpuTwin { plan, run },
+    gpu: None,
 };
 
 /// Blocks of a tile.

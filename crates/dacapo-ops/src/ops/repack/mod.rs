@@ -13,6 +13,7 @@ pub static REPACK: Kernel = Kernel {
     kind: OpKind::Copy,
     bindings: &[Binding::read("codes"), Binding::write("panels"), Binding::write("status")],
     cpu: CpuTwin { plan: plan::<1>, run },
+    gpu: None,
 };
 
 /// Weights with scales and biases in arrays of their own.
@@ -27,6 +28,7 @@ pub static REPACK_AFFINE: Kernel = Kernel {
         Binding::write("status"),
     ],
     cpu: CpuTwin { plan: plan::<3>, run: run_affine },
+    gpu: None,
 };
 
 /// Parameters of both kernels.

@@ -20,6 +20,7 @@ pub static RMS_NORM: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run },
+    gpu: None,
 };
 
 /// Normalization without a weight.
@@ -28,6 +29,7 @@ pub static RMS_NORM_UNIT: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<1>, run: cpu::run_unit },
+    gpu: None,
 };
 
 /// Normalization of a sum.
@@ -42,6 +44,7 @@ pub static RMS_NORM_ADD: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan_add, run: cpu::run_add },
+    gpu: None,
 };
 
 /// Normalization with a weight, in place.
@@ -50,6 +53,7 @@ pub static RMS_NORM_IN_PLACE: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read_write("x"), Binding::read("weight")],
     cpu: CpuTwin { plan: cpu::plan::<0>, run: cpu::run_in_place },
+    gpu: None,
 };
 
 /// Normalization without a weight, in place.
@@ -58,6 +62,7 @@ pub static RMS_NORM_UNIT_IN_PLACE: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read_write("x")],
     cpu: CpuTwin { plan: cpu::plan::<0>, run: cpu::run_unit_in_place },
+    gpu: None,
 };
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`, the mean over each row of `x`.

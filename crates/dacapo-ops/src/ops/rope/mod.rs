@@ -39,6 +39,7 @@ pub static ROPE: Kernel = Kernel {
     kind: OpKind::Rope,
     bindings: &[Binding::read_write("x"), Binding::read("inv_freq"), Binding::read("step")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// Rotates the first R elements of each head of token t, pair by pair, in place:

@@ -87,6 +87,7 @@ pub static SAMPLE: Kernel = Kernel {
         Binding::write("token"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::run },
+    gpu: None,
 };
 
 /// Sampling with logit bias.
@@ -102,6 +103,7 @@ pub static SAMPLE_BIAS: Kernel = Kernel {
         Binding::write("token"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<4>, run: cpu::run_bias },
+    gpu: None,
 };
 
 /// Chooses the token at position `step[0] + advance` from the logits that the position before it gave.

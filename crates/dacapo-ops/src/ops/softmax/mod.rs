@@ -19,6 +19,7 @@ pub static SOFTMAX: Kernel = Kernel {
     kind: OpKind::Softmax,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// `out_i = e^(scale * x_i) / sum_j e^(scale * x_j)` over each row, computed from the differences to the row's

@@ -21,6 +21,7 @@ pub static TOP_K: Kernel = Kernel {
     kind: OpKind::Sample,
     bindings: &[Binding::read("x"), Binding::write("values"), Binding::write("indices")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
+    gpu: None,
 };
 
 /// The k largest elements of each row, largest first, and their indices in the row. Of equal elements the one with

@@ -17,6 +17,7 @@ static CRASH: Kernel = Kernel {
         // Unwinds as a panic does, without the report that a real one prints.
         run: |_| std::panic::resume_unwind(Box::new("failed on request".to_owned())),
     },
+    gpu: None,
 };
 
 /// Submits the work, then the crash, which stands for the work's end: it waits for it and has its signals.

@@ -56,4 +56,32 @@ mod tests {
         let names: std::collections::BTreeSet<_> = CATALOGUE.iter().map(|kernel| kernel.name).collect();
         assert_eq!(names.len(), CATALOGUE.len());
     }
+
+    /// Every text of every kernel translates, does with its bindings what the signature says, and is valid SPIR-V.
+    #[test]
+    fn wgsl_translates() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut validated = 0;
+        for kernel in CATALOGUE.iter() {
+            for variant in kernel.gpu.iter().flat_map(|twin| twin.variants) {
+                let words = dacapo::gpu::spirv(kernel, variant, &[])
+                    .unwrap_or_else(|error| panic!("{}: {error}", kernel.name));
+                let path = folder.path().join(format!("{}-{}.spv", kernel.name, variant.name));
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                std::fs::write(&path, bytes).expect("written");
+                let validator = std::process::Command::new("spirv-val")
+                    .args(["--target-env", "vulkan1.3"])
+                    .arg(&path)
+                    .output();
+                let Ok(output) = validator else { continue };
+                let message = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{}/{}: {message}", kernel.name, variant.name);
+                validated += 1;
+            }
+        }
+        if validated == 0 {
+            eprintln!("skipped: no kernel was validated, spirv-val is not installed");
+            assert!(std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none(), "spirv-val has to be there");
+        }
+    }
 }

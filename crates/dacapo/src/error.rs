@@ -154,6 +154,24 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
+    /// A kernel's GPU text cannot be translated, or does not do what the kernel's signature says.
+    #[error("kernel {kernel}: {message}")]
+    Shader {
+        /// The kernel and the variant of its text.
+        kernel: String,
+        /// The translator's message, or the difference.
+        message: String,
+    },
+    /// The device's driver refused a call.
+    #[error("{device}: {call} failed: {code}")]
+    Driver {
+        /// The device.
+        device: String,
+        /// The driver's function.
+        call: &'static str,
+        /// The driver's reason.
+        code: String,
+    },
     /// A submission was not run, because it depends on one that failed.
     #[error("not run, because {by} failed: {cause}")]
     Poisoned {

@@ -4,7 +4,8 @@
 //!
 //! - the entry point is `main`; binding `i` of the signature is `@group(0) @binding(i)`, a struct around one runtime
 //!   array (`struct Data { v: array<f32> }`), `var<storage, read>` if the signature only reads it;
-//! - the inline bytes are `var<immediate>`;
+//! - the inline bytes are a struct of 32-bit words in `var<immediate>`, and behind them comes one u32 for each binding:
+//!   the bytes between the place where it is bound, aligned as the device needs it, and its first element;
 //! - what differs from dispatch to dispatch in ways that a compiler should know is an `override`.
 
 use smallvec::SmallVec;
@@ -113,6 +114,8 @@ pub struct GpuContext<'a> {
 pub(crate) struct GpuArg {
     pub len: usize,
     pub dtype: DType,
+    /// Bytes between the place where it is bound and its first element.
+    pub misalignment: u32,
 }
 
 impl GpuContext<'_> {
@@ -124,6 +127,12 @@ impl GpuContext<'_> {
     /// Element type of a binding.
     pub fn dtype(&self, binding: usize) -> DType {
         self.args[binding].dtype
+    }
+
+    /// Bytes between the place where a binding is bound, which is aligned as the device needs it, and its first
+    /// element. The kernel gets the number too: behind the inline bytes follows one u32 for each binding.
+    pub fn misalignment(&self, binding: usize) -> u32 {
+        self.args[binding].misalignment
     }
 
     /// The dispatch's inline bytes as a parameter struct. Panics if their size differs from the struct's.
@@ -163,8 +172,8 @@ impl GpuPlan {
     /// `workgroup_id.x + workgroup_id.y * num_workgroups.x`: x alone may not hold them. There may be more than `count`.
     pub fn linear(count: usize) -> Self {
         const WIDE: usize = 32768;
-        let x = count.min(WIDE);
-        GpuPlan::new([x as u32, count.div_ceil(WIDE.max(1)).max(usize::from(count > 0)) as u32, 1])
+        let x = count.clamp(1, WIDE);
+        GpuPlan::new([x as u32, count.div_ceil(x) as u32, 1])
     }
 
     /// Another variant.

@@ -21,6 +21,8 @@ pub mod info;
 pub mod kernel;
 pub mod meter;
 pub mod signature;
+#[cfg(feature = "vulkan")]
+pub mod wgsl;
 
 use event::{Order, SharedEvent};
 use file::MappedFile;

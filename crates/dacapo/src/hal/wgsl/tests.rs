@@ -1,0 +1,80 @@
+use super::*;
+use crate::cpu::CpuPlan;
+use crate::gpu::{GpuPlan, GpuTwin};
+use crate::hal::kernel::{CpuTwin, OpKind};
+use crate::hal::signature::Binding;
+
+const TEXT: &str = "
+override N: u32 = 4u;
+struct Params { scale: f32, o0: u32, o1: u32 }
+var<immediate> p: Params;
+struct F32s { v: array<f32> }
+@group(0) @binding(0) var<storage, read> x: F32s;
+@group(0) @binding(1) var<storage, read_write> y: F32s;
+var<workgroup> part: array<f32, 64>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) at: u32) {
+    part[at] = x.v[p.o0 / 4u + id.x];
+    subgroupBarrier();
+    if id.x < N { y.v[p.o1 / 4u + id.x] = p.scale * part[at]; }
+}";
+
+const fn kernel(bindings: &'static [Binding], twin: &'static GpuTwin) -> Kernel {
+    let cpu = CpuTwin { plan: |_| CpuPlan::new(0, 0), run: |_| {} };
+    Kernel { name: "scale", kind: OpKind::Other, bindings, cpu, gpu: Some(twin) }
+}
+
+static TWIN: GpuTwin =
+    GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::new([1, 1, 1]) };
+static RIGHT: Kernel = kernel(&[Binding::read("x"), Binding::write("y")], &TWIN);
+
+fn error(bindings: &[Binding], text: &'static str) -> String {
+    let kernel = Box::leak(Box::new(kernel(Box::leak(bindings.into()), &TWIN)));
+    let parts = Box::leak(Box::new([text]));
+    Shader::new(kernel, &Wgsl::new("plain", parts)).expect_err("refused").to_string()
+}
+
+#[test]
+fn a_text_that_fits_its_signature_becomes_spirv() {
+    let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
+    assert_eq!(shader.inline_bytes(), 12);
+    assert!(shader.has_override("N") && !shader.has_override("M"));
+    let small = shader.specialize(&[("N", 7.0)]).and_then(|s| s.spirv("small")).expect("translates");
+    let large = shader.specialize(&[("N", 9.0)]).and_then(|s| s.spirv("large")).expect("translates");
+    assert_eq!(small[0], 0x0723_0203, "SPIR-V's magic number");
+    assert_ne!(small, large, "the constant is in the module");
+    assert!(shader.specialize(&[("M", 1.0)]).is_err(), "there is no such override");
+}
+
+#[test]
+fn arrays_in_workgroup_memory_lose_their_stride_and_barriers_order_memory() {
+    let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
+    let words = shader.specialize(&[]).and_then(|s| s.spirv("scale")).expect("translates");
+    let strides = words.windows(4).filter(|w| w[0] == (4 << 16 | 71) && w[2] == 6).count();
+    assert_eq!(strides, 1, "only the storage array's type has one");
+    let constant = |value: u32| words.windows(4).any(|w| w[0] == (4 << 16 | 43) && w[3] == value);
+    assert!(constant(0x1c8));
+}
+
+#[test]
+fn what_a_text_does_must_be_what_the_signature_says() {
+    let wrong: &[&[Binding]] = &[
+        &[Binding::write("x"), Binding::write("y")],
+        &[Binding::read("x"), Binding::read("y")],
+        &[Binding::read_write("x"), Binding::write("y")],
+    ];
+    for bindings in wrong {
+        let error = error(bindings, TEXT);
+        assert!(error.contains("the signature says"), "{error}");
+    }
+    let error = error(&[Binding::read("x"), Binding::write("y"), Binding::read("z")], TEXT);
+    assert!(error.contains("\"z\" is not declared"), "{error}");
+}
+
+#[test]
+fn texts_that_do_not_compile_say_where() {
+    let error = error(&[], "@compute @workgroup_size(1) fn main() { let x = unknown; }");
+    assert!(error.contains("scale/plain") && error.contains("unknown"), "{error}");
+    let error = self::error(&[], "@compute @workgroup_size(1) fn other() {}");
+    assert!(error.contains("entry point"), "{error}");
+}

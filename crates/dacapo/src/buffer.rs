@@ -317,19 +317,25 @@ impl Buffer {
     }
 
     /// Reads on the host. Waits for submitted work that writes the memory; while the guard lives, work that
-    /// would write it is refused.
+    /// would write it is refused. Memory that the host cannot reach is copied.
     ///
     /// # Errors
     /// If the type differs or the view is misaligned for it, if the host holds a write guard, or if the last work
     /// that wrote the memory failed.
     pub fn read<T: Element>(&self) -> Result<ReadGuard<T>> {
+        if self.allocation.role == Role::Shared && self.allocation.memory.host_ptr().is_none() {
+            let copy = self.to_vec::<T>()?;
+            self.allocation.enter(self.bytes(), false)?;
+            let allocation = self.allocation.clone();
+            return Ok(ReadGuard { ptr: copy.as_ptr(), len: copy.len(), allocation, _copy: Some(copy) });
+        }
         let ptr = self.host_ptr::<T>()?;
         self.allocation.enter(self.bytes(), false)?;
-        Ok(ReadGuard { ptr, len: self.len, allocation: self.allocation.clone(), _holds: PhantomData })
+        Ok(ReadGuard { ptr, len: self.len, allocation: self.allocation.clone(), _copy: None })
     }
 
     /// Writes on the host. Waits for submitted work that uses the memory; while the guard lives, work that would
-    /// use it is refused.
+    /// use it is refused. Works for memory that the host can reach; [`copy_from`](Self::copy_from) does for any.
     ///
     /// # Errors
     /// If the type differs or the view is misaligned for it, if the memory is read-only, or if the host holds
@@ -436,7 +442,8 @@ pub struct ReadGuard<T> {
     ptr: *const T,
     len: usize,
     allocation: Arc<Allocation>,
-    _holds: PhantomData<T>,
+    /// What `ptr` points to if the host cannot reach the memory itself.
+    _copy: Option<Vec<T>>,
 }
 
 /// Exclusive access of the host to a buffer's elements.

@@ -1,15 +1,19 @@
 //! Devices.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
+#[cfg(not(feature = "vulkan"))]
+use crate::Error;
 use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
 use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
-use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
 use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Memory};
 use crate::profile::{Counters, SharedCounters};
@@ -27,13 +31,54 @@ pub struct DeviceOptions {
     pub backend: BackendKind,
     /// Worker threads of a CPU device. Default: as many as the process may use cores.
     pub threads: Option<usize>,
+    /// Which GPU is meant. Default: the best.
+    pub select: DeviceSelect,
+    /// Folder in which a GPU's compiled kernels are kept between runs. Default: nowhere.
+    pub cache: Option<PathBuf>,
+    /// How long one submission may take on a GPU before the device counts as lost. Default: a minute.
+    pub patience: Duration,
+    /// Collect what a GPU's driver and its validation layers have to say, for [`Device::messages`]. Default: no.
+    pub debug: bool,
     /// For tests: something that is to fail. Default: nothing.
     pub fault: Option<FaultPlan>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        DeviceOptions { backend: BackendKind::Cpu, threads: None, fault: None }
+        DeviceOptions {
+            backend: BackendKind::Cpu,
+            threads: None,
+            select: DeviceSelect::Auto,
+            cache: None,
+            patience: Duration::from_secs(60),
+            debug: false,
+            fault: None,
+        }
+    }
+}
+
+impl DeviceOptions {
+    /// A GPU through Vulkan.
+    pub fn vulkan(select: DeviceSelect) -> Self {
+        DeviceOptions { backend: BackendKind::Vulkan, select, ..DeviceOptions::default() }
+    }
+
+    fn backend(&self) -> Result<Box<dyn Backend>> {
+        match self.backend {
+            BackendKind::Cpu => Ok(Box::new(CpuBackend::open(self.threads)?)),
+            #[cfg(feature = "vulkan")]
+            BackendKind::Vulkan => {
+                let options = crate::hal::vulkan::VulkanOptions {
+                    select: self.select.clone(),
+                    debug: self.debug,
+                    cache: self.cache.clone(),
+                    patience: self.patience,
+                };
+                Ok(Box::new(crate::hal::vulkan::VulkanBackend::open(&options)?))
+            }
+            #[cfg(not(feature = "vulkan"))]
+            BackendKind::Vulkan => Err(Error::NoDevice("this program was built without Vulkan".into())),
+        }
     }
 }
 
@@ -63,9 +108,7 @@ impl Device {
     /// If there is no such device, or it cannot be started.
     pub fn open(options: DeviceOptions) -> Result<Device> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let mut backend: Box<dyn Backend> = match options.backend {
-            BackendKind::Cpu => Box::new(CpuBackend::open(options.threads)?),
-        };
+        let mut backend = options.backend()?;
         if let Some(plan) = options.fault {
             backend = Box::new(FaultBackend::new(backend, plan));
         }
@@ -83,7 +126,16 @@ impl Device {
 
     /// All devices that [`open`](Self::open) could open on this machine.
     pub fn enumerate() -> Vec<DeviceInfo> {
-        vec![crate::hal::cpu::describe(None)]
+        let mut devices = vec![crate::hal::cpu::describe(None)];
+        #[cfg(feature = "vulkan")]
+        devices.extend(crate::hal::vulkan::enumerate());
+        devices
+    }
+
+    /// What a GPU's driver and its validation layers had to say so far, if the device was opened with
+    /// [`debug`](DeviceOptions::debug).
+    pub fn messages(&self) -> Vec<String> {
+        self.inner.backend.messages()
     }
 
     /// What the device is and can do.

@@ -19,6 +19,10 @@ impl NoMemory {
 }
 
 impl Memory for NoMemory {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
     fn len(&self) -> usize {
         self.len
     }

@@ -1,5 +1,6 @@
 //! Events, and what a submission waits for.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use crate::{Error, Result};
 /// It can be *poisoned*: what was to raise it failed. Values reached before stay reached; waits for higher ones
 /// end with the poison, which is an [`Error::Poisoned`] or [`Error::DeviceLost`] and stays the first one.
 pub(crate) trait SharedEvent: Send + Sync + Debug {
+    /// For the backend to recognize its own.
+    fn as_any(&self) -> &dyn Any;
+
     /// The value reached.
     fn value(&self) -> u64;
 

@@ -1,11 +1,15 @@
 //! Descriptions of devices.
 
+use super::gpu::GpuLimits;
+
 /// The family of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendKind {
     /// The processor.
     Cpu,
+    /// A GPU through Vulkan.
+    Vulkan,
 }
 
 impl BackendKind {
@@ -13,6 +17,7 @@ impl BackendKind {
     pub const fn name(self) -> &'static str {
         match self {
             BackendKind::Cpu => "cpu",
+            BackendKind::Vulkan => "vulkan",
         }
     }
 }
@@ -20,6 +25,50 @@ impl BackendKind {
 impl std::fmt::Display for BackendKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Which device of a family is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DeviceSelect {
+    /// The best: discrete before integrated before others. Software devices are not taken.
+    #[default]
+    Auto,
+    /// By its place among the devices of its family.
+    Index(usize),
+    /// The first with this in its name, whatever the case of letters.
+    Name(String),
+}
+
+/// What a device is made of, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU that shares memory with the processor.
+    Integrated,
+    /// A GPU of a virtual machine.
+    Virtual,
+    /// Something else.
+    Other,
+    /// The processor through this library's own kernels.
+    Processor,
+    /// The processor behind a GPU's interface: for tests.
+    Software,
+}
+
+impl DeviceKind {
+    /// Lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Discrete => "discrete",
+            DeviceKind::Integrated => "integrated",
+            DeviceKind::Virtual => "virtual",
+            DeviceKind::Other => "other",
+            DeviceKind::Processor => "processor",
+            DeviceKind::Software => "software",
+        }
     }
 }
 
@@ -32,10 +81,16 @@ pub struct DeviceInfo {
     pub index: usize,
     /// Name, as the device gives it.
     pub name: String,
+    /// What it is made of.
+    pub kind: DeviceKind,
+    /// Name and version of its driver, where there is one.
+    pub driver: Option<String>,
     /// Worker threads.
     pub threads: usize,
     /// Memory in bytes, where known.
     pub memory_bytes: Option<u64>,
     /// Instruction sets or extensions that kernels may use.
     pub features: Vec<&'static str>,
+    /// What a GPU offers to kernels; `None` for others.
+    pub gpu: Option<GpuLimits>,
 }

@@ -22,6 +22,8 @@ pub mod kernel;
 pub mod meter;
 pub mod signature;
 #[cfg(feature = "vulkan")]
+pub mod vulkan;
+#[cfg(feature = "vulkan")]
 pub mod wgsl;
 
 use event::{Order, SharedEvent};
@@ -62,6 +64,11 @@ pub(crate) trait Backend: Send + Sync + Debug {
         let _ = memory;
     }
 
+    /// What the driver and its layers had to say, if the device was opened to collect it.
+    fn messages(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Counts the memory that exists.
     fn memory_meter(&self) -> &MemoryMeter;
 }
@@ -70,6 +77,9 @@ pub(crate) trait Backend: Send + Sync + Debug {
 pub(crate) trait Memory: Send + Sync + Debug {
     /// Bytes.
     fn len(&self) -> usize;
+
+    /// For the backend to recognize its own.
+    fn as_any(&self) -> &dyn Any;
 
     /// Whether neither host nor device may write it.
     fn read_only(&self) -> bool;

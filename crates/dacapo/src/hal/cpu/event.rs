@@ -35,6 +35,10 @@ impl std::fmt::Debug for CpuEvent {
 }
 
 impl SharedEvent for CpuEvent {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
     fn value(&self) -> u64 {
         self.state.lock().expect("no holder of this lock panics").value
     }

@@ -57,6 +57,10 @@ impl Drop for HostMemory {
 }
 
 impl Memory for HostMemory {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
     fn len(&self) -> usize {
         match self {
             HostMemory::Small { len, .. } | HostMemory::Large { len, .. } => *len,
@@ -134,6 +138,10 @@ impl FileMemory {
 }
 
 impl Memory for FileMemory {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
     fn len(&self) -> usize {
         self.len
     }

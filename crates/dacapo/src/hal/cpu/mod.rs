@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
-use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::info::{BackendKind, DeviceInfo, DeviceKind};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
 use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
@@ -75,9 +75,12 @@ pub(crate) fn describe(threads: Option<usize>) -> DeviceInfo {
         backend: BackendKind::Cpu,
         index: 0,
         name: system::processor_name(),
+        kind: DeviceKind::Processor,
+        driver: None,
         threads: threads.unwrap_or(cores).max(1),
         memory_bytes: system::memory_bytes(),
         features: system::features(),
+        gpu: None,
     }
 }
 

@@ -36,6 +36,8 @@ pub enum FaultPoint {
     Pipeline,
     /// A dispatch cannot be encoded: [`Error::Injected`].
     Encode,
+    /// A barrier is left out. Nobody is told, and the results may be wrong: to see whether a checker notices.
+    Barrier,
     /// A command buffer is refused: [`Error::Injected`].
     Submit,
     /// A submission fails after its work was done: [`Error::KernelFailed`].
@@ -163,6 +165,10 @@ impl Backend for FaultBackend {
     fn memory_meter(&self) -> &MemoryMeter {
         self.inner.memory_meter()
     }
+
+    fn messages(&self) -> Vec<String> {
+        self.inner.messages()
+    }
 }
 
 struct FaultCommands {
@@ -188,7 +194,14 @@ impl CommandBuffer for FaultCommands {
     }
 
     fn barrier(&mut self) {
-        self.inner.barrier();
+        let left_out = self.cue.plan.at == FaultPoint::Barrier
+            && self
+                .cue
+                .call(FaultPoint::Barrier, &|| format!("a barrier of {:?}", self.label))
+                .is_ok_and(|it| it);
+        if !left_out {
+            self.inner.barrier();
+        }
     }
 
     fn time_groups(&mut self) {

@@ -36,11 +36,7 @@ pub struct Specialized {
 ///
 /// # Errors
 /// [`Error::Shader`] as [`Shader::new`] and [`Shader::specialize`] give it.
-pub fn spirv(
-    kernel: &'static Kernel,
-    variant: &Wgsl,
-    constants: &[(&'static str, f64)],
-) -> Result<Vec<u32>> {
+pub fn spirv(kernel: &'static Kernel, variant: &Wgsl, constants: &[(&'static str, f64)]) -> Result<Vec<u32>> {
     let shader = Shader::new(kernel, variant)?;
     shader.specialize(constants)?.spirv(shader.label())
 }
@@ -70,8 +66,7 @@ impl Shader {
         let label = format!("{}/{}", kernel.name, variant.name);
         let fail = |message: String| Error::Shader { kernel: label.clone(), message };
         let text = variant.text();
-        let options =
-            naga::front::wgsl::Options { parse_doc_comments: false, capabilities: capabilities() };
+        let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: capabilities() };
         let module = naga::front::wgsl::Frontend::new_with_options(options)
             .parse(&text)
             .map_err(|error| fail(error.emit_to_string(&text)))?;
@@ -89,11 +84,6 @@ impl Shader {
     /// Bytes of the inline parameters, offsets of the bindings included.
     pub fn inline_bytes(&self) -> usize {
         self.inline_bytes
-    }
-
-    /// Whether the text has an override of this name.
-    pub fn has_override(&self, name: &str) -> bool {
-        self.module.overrides.iter().any(|(_, found)| found.name.as_deref() == Some(name))
     }
 
     /// Gives values to overrides; the others keep their defaults.
@@ -149,6 +139,13 @@ impl Shader {
             Some(index) => Err(format!("binding {:?} is not declared", kernel.bindings[index].name)),
             None => Ok(()),
         }
+    }
+}
+
+impl Specialized {
+    /// Invocations of a workgroup in x, y and z.
+    pub fn workgroup_size(&self) -> [u32; 3] {
+        self.module.entry_points.first().map_or([1; 3], |entry| entry.workgroup_size)
     }
 }
 

@@ -1,0 +1,123 @@
+//! The Vulkan backend: GPUs on Linux, Windows and Android.
+//!
+//! See the README beside this file for how it works.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::hal::event::SharedEvent;
+use crate::hal::file::MappedFile;
+use crate::hal::info::{DeviceInfo, DeviceSelect};
+use crate::hal::kernel::Kernel;
+use crate::hal::meter::MemoryMeter;
+use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
+use crate::{Error, Result};
+
+mod cache;
+mod command;
+mod context;
+mod event;
+mod instance;
+mod memory;
+mod physical;
+mod pipeline;
+mod pools;
+mod queue;
+mod timing;
+mod transfer;
+
+use cache::PipelineCache;
+use command::{Maker, VulkanCommandBuffer};
+use context::Context;
+use instance::Instance;
+use pools::Pools;
+use queue::Queue;
+use transfer::Transfer;
+
+/// How a device is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct VulkanOptions {
+    pub select: DeviceSelect,
+    /// Collect the messages of layers.
+    pub debug: bool,
+    /// Folder of the pipeline cache.
+    pub cache: Option<PathBuf>,
+    /// How long a submission may take.
+    pub patience: Duration,
+}
+
+/// A GPU.
+#[derive(Debug)]
+pub(crate) struct VulkanBackend {
+    context: Arc<Context>,
+    maker: Maker,
+    transfer: Arc<Transfer>,
+    cache: Arc<PipelineCache>,
+}
+
+impl VulkanBackend {
+    /// Opens a device.
+    pub fn open(options: &VulkanOptions) -> Result<VulkanBackend> {
+        let instance = Instance::get()?;
+        let physical = physical::select(&instance, &options.select)?;
+        let context = Context::new(instance, physical, options.debug)?;
+        let queue = Queue::new(&context, options.patience)?;
+        let pools = Pools::new(&context);
+        let transfer = Transfer::new(&queue, &pools);
+        let cache = PipelineCache::open(&context, options.cache.as_ref())?;
+        Ok(VulkanBackend { context, maker: Maker { queue, pools }, transfer, cache })
+    }
+}
+
+/// The devices of this machine that would do. None if there is no loader or no driver.
+pub(crate) fn enumerate() -> Vec<DeviceInfo> {
+    let devices = Instance::get().and_then(|instance| physical::enumerate(&instance)).unwrap_or_default();
+    devices.into_iter().flatten().map(|device| device.info).collect()
+}
+
+impl Drop for VulkanBackend {
+    fn drop(&mut self) {
+        self.maker.queue.close();
+    }
+}
+
+impl Backend for VulkanBackend {
+    fn info(&self) -> &DeviceInfo {
+        &self.context.physical.info
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+        Ok(Arc::new(memory::VulkanMemory::new(&self.context, &self.transfer, bytes)?))
+    }
+
+    fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
+        let limit = file.bytes().len();
+        if offset.checked_add(len).is_none_or(|end| end > limit) {
+            return Err(Error::OutOfBounds { start: offset, len, limit, dtype: crate::DType::U8 });
+        }
+        let memory = memory::VulkanMemory::new(&self.context, &self.transfer, len)?;
+        memory.write(0, &file.bytes()[offset..offset + len])?;
+        Ok(Arc::new(memory.into_read_only()))
+    }
+
+    fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
+        Ok(Arc::new(pipeline::VulkanPipeline::new(&self.context, &self.cache, kernel)?))
+    }
+
+    fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {
+        Ok(Box::new(VulkanCommandBuffer::new(&self.maker, label)?))
+    }
+
+    fn event(&self) -> Result<Arc<dyn SharedEvent>> {
+        Ok(Arc::new(event::VulkanEvent::new(&self.context)?))
+    }
+
+    fn memory_meter(&self) -> &MemoryMeter {
+        &self.context.meter
+    }
+
+    fn messages(&self) -> Vec<String> {
+        self.context.listener.as_ref().map(instance::Listener::messages).unwrap_or_default()
+    }
+}

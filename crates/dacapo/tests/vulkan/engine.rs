@@ -1,0 +1,238 @@
+//! Memory, encoding, events and replay.
+
+use dacapo::gpu::GpuLimits;
+use dacapo::{Buffer, DType, Device, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result};
+
+use super::kernels::{ADD, CPU_ONLY, LIAR, LINEAR};
+use super::{assert_silent, device, open, select};
+
+fn linear(x: &Buffer, y: &Buffer, a: f32, b: f32) -> Dispatch {
+    Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b])
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| i as f32).collect()
+}
+
+fn limits(device: &Device) -> GpuLimits {
+    device.info().gpu.clone().expect("a GPU has limits")
+}
+
+#[test]
+fn memory_is_zero_and_keeps_what_is_written() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    // Small and large blocks lie in different memory; the largest takes several turns of the staging ring.
+    for len in [0, 1, 3, 1000, 100_000, 10_000_001] {
+        let buffer = device.alloc(DType::F32, &[len])?;
+        assert!(buffer.to_vec::<f32>()?.iter().all(|&x| x == 0.0));
+        let written = values(len);
+        buffer.copy_from(&written)?;
+        assert_eq!(*buffer.read::<f32>()?, written);
+        if len > 2 {
+            assert_eq!(*buffer.slice_view(1, &[len - 2])?.read::<f32>()?, written[1..len - 1]);
+        }
+    }
+    let in_use = device.memory_in_use();
+    assert_eq!(in_use.blocks, 0, "{in_use:?}");
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn dependent_dispatches_run_in_order_wherever_views_start() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let align = limits(&device).binding_align as usize / 4;
+    for start in [0, 1, 7, align.max(1), 2 * align + 1] {
+        let (all_x, all_y) = (device.upload(&values(5000), &[5000])?, device.alloc(DType::F32, &[5000])?);
+        let (x, y) = (all_x.slice_view(start, &[1001])?, all_y.slice_view(start + 1, &[1001])?);
+        let mut encoder = device.encoder("chain")?;
+        encoder.dispatch(linear(&x, &y, 2.0, 1.0))?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+        assert_eq!(encoder.counters().barriers, 2);
+        encoder.commit_and_wait()?;
+        let found = all_y.to_vec::<f32>()?;
+        for (i, &found) in found.iter().enumerate() {
+            let inside = (start + 1..start + 1002).contains(&i);
+            let expected = if inside { 4.0 * (i - 1) as f32 + 1.0 } else { 0.0 };
+            assert_eq!(found, expected, "element {i} of views from {start}");
+        }
+    }
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn submissions_see_each_other_without_waiting() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, y) = (device.upload(&[1.0_f32; 300], &[300])?, device.alloc(DType::F32, &[300])?);
+    let mut last = None;
+    for _ in 0..50 {
+        let mut encoder = device.encoder("one of many")?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+        last = Some(encoder.commit()?);
+    }
+    assert_eq!(*y.read::<f32>()?, [50.0; 300], "reading waits");
+    last.expect("submitted").wait()?;
+    device.wait_idle()?;
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn a_compiled_graph_gives_the_same_bytes_each_time() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, sum) = (device.upload(&values(777), &[777])?, device.alloc(DType::F32, &[777])?);
+    let mut encoder = device.encoder("record")?;
+    encoder.start_capture()?;
+    for i in 0..20 {
+        let part = device.transient(DType::F32, &[777])?;
+        encoder.dispatch(linear(&x, &part, 1.0, i as f32))?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&part).buffer(&sum))?;
+    }
+    let graph = encoder.take_capture()?;
+    let options = GraphOptions { timing: true, ..GraphOptions::default() };
+    let compiled = graph.compile(&device, "twenty", &options)?;
+    let mut replays = Vec::new();
+    for _ in 0..5 {
+        replays.push(compiled.replay()?);
+    }
+    replays.iter().try_for_each(|replay| replay.wait())?;
+    let expected: Vec<f32> = values(777).iter().map(|x| 5.0 * (20.0 * x + 190.0)).collect();
+    assert_eq!(*sum.read::<f32>()?, expected);
+    let timed = compiled.replay_timed()?;
+    let times = timed.times()?;
+    let groups = compiled.reports().schedule.as_ref().expect("scheduled").groups;
+    assert_eq!(times.groups.len(), groups);
+    assert!(times.groups.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start));
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn work_waits_for_the_host_and_holds_back_what_is_behind_it() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, y) = (device.upload(&[1.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);
+    let (go, done) = (device.event("go")?, device.event("done")?);
+    let mut encoder = device.encoder("waits")?;
+    encoder.wait_event(&go, 3)?;
+    encoder.signal_event(&done, 1)?;
+    encoder.dispatch(linear(&x, &y, 5.0, 0.0))?;
+    let waits = encoder.commit()?;
+    let mut encoder = device.encoder("behind")?;
+    encoder.wait_event(&done, 1)?;
+    encoder.signal_event(&done, 2)?;
+    encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+    let behind = encoder.commit()?;
+    assert!(!waits.is_done() && !behind.is_done());
+    assert_eq!(done.value(), 0);
+    go.signal(3)?;
+    behind.wait()?;
+    waits.wait()?;
+    assert_eq!(done.value(), 2);
+    assert_eq!(*y.read::<f32>()?, [6.0; 8]);
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn a_device_that_goes_lets_go_of_what_waits_for_the_host() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, y) = (device.upload(&[1.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);
+    let go = device.event("go")?;
+    let mut encoder = device.encoder("waits in vain")?;
+    encoder.wait_event(&go, 1)?;
+    encoder.dispatch(linear(&x, &y, 5.0, 0.0))?;
+    let submission = encoder.commit()?;
+    drop(device);
+    let error = submission.wait().expect_err("nobody signalled");
+    assert!(matches!(&error, Error::DeviceLost(cause) if cause.contains("waits in vain")), "{error}");
+    assert!(super::device().is_some(), "the device can be opened again");
+    Ok(())
+}
+
+#[test]
+fn kernels_that_do_not_fit_are_refused_by_name() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let x = device.alloc(DType::F32, &[8])?;
+    let y = device.alloc(DType::F32, &[8])?;
+    let mut encoder = device.encoder("refused")?;
+    for (kernel, says) in [(&CPU_ONLY, "no GPU code"), (&LIAR, "the signature says")] {
+        let dispatch = Dispatch::new(kernel).buffer(&x).buffer(&y).bytes(&[1.0_f32, 0.0]);
+        let error = encoder.dispatch(dispatch).expect_err("refused").to_string();
+        assert!(error.contains(kernel.name) && error.contains(says), "{error}");
+    }
+    let short = Dispatch::new(&LINEAR).buffer(&x).buffer(&y).bytes(&[1.0_f32]);
+    let error = encoder.dispatch(short).expect_err("refused").to_string();
+    assert!(error.contains("inline bytes"), "{error}");
+    // The encoder still works.
+    encoder.dispatch(linear(&x, &y, 1.0, 4.0))?;
+    encoder.commit_and_wait()?;
+    assert_eq!(*y.read::<f32>()?, [4.0; 8]);
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn bindings_past_the_devices_limit_are_refused_by_name() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let limit = limits(&device).binding_bytes as usize;
+    if limit > 1 << 30 {
+        return Ok(());
+    }
+    let (x, y) = (device.alloc(DType::F32, &[limit / 4 + 1])?, device.alloc(DType::F32, &[limit / 4 + 1])?);
+    let error = device.encoder("large")?.dispatch(linear(&x, &y, 1.0, 0.0)).expect_err("refused");
+    let text = error.to_string();
+    assert!(text.contains("test_linear") && text.contains(&limit.to_string()), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_says_how_much_there_is() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let error = device.alloc(DType::F32, &[1 << 45]).expect_err("more than any machine has");
+    assert!(matches!(error, Error::OutOfMemory { requested, .. } if requested == 1 << 47), "{error}");
+    let _ = device.alloc(DType::F32, &[8])?;
+    Ok(())
+}
+
+#[test]
+fn devices_are_found_by_index_and_name() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let info = device.info();
+    assert!(Device::enumerate().contains(info));
+    let by_index = DeviceOptions::vulkan(DeviceSelect::Index(info.index));
+    assert_eq!(open(by_index).expect("is there").info(), info);
+    for missing in [DeviceSelect::Index(99), DeviceSelect::Name("no such thing".into())] {
+        let error = Device::open(DeviceOptions::vulkan(missing)).expect_err("is not there");
+        assert!(matches!(error, Error::NoDevice(_)), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn compiled_kernels_are_kept_on_disk_and_damage_is_tolerated() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = || -> Result<Option<()>> {
+        let options = DeviceOptions::vulkan(select());
+        let Some(device) = open(DeviceOptions { cache: Some(folder.path().into()), ..options }) else {
+            return Ok(None);
+        };
+        let (x, y) = (device.upload(&[2.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);
+        let mut encoder = device.encoder("cached")?;
+        encoder.dispatch(linear(&x, &y, 3.0, 0.0))?;
+        encoder.commit_and_wait()?;
+        assert_eq!(*y.read::<f32>()?, [6.0; 8]);
+        Ok(Some(()))
+    };
+    if run()?.is_none() {
+        return Ok(());
+    }
+    let files: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().collect();
+    let [file] = &files[..] else { panic!("one file, not {files:?}") };
+    run()?;
+    let bytes = std::fs::read(file.path()).expect("read");
+    std::fs::write(file.path(), &bytes[..bytes.len() / 2]).expect("written");
+    run()?;
+    Ok(())
+}

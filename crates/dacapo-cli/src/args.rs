@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
+use dacapo::DeviceSelect;
 use dacapo_lm::{GenerateOptions, Sampling};
 
 use crate::commands::Command;
@@ -35,17 +36,33 @@ pub struct SourceArgs {
     pub model: Option<PathBuf>,
 }
 
-/// A family of devices to run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// Where to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The best there is
     Auto,
     /// The processor
     Cpu,
     /// A GPU through Vulkan
-    Vulkan,
+    Vulkan(DeviceSelect),
     /// A GPU through Metal
     Metal,
+}
+
+/// `auto`, `cpu`, `vulkan`, `vulkan:1`, `vulkan:part of a name` or `metal`.
+fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
+    let (family, which) = text.split_once(':').map_or((text, None), |(family, which)| (family, Some(which)));
+    match (family, which) {
+        ("auto", None) => Ok(DeviceChoice::Auto),
+        ("cpu", None) => Ok(DeviceChoice::Cpu),
+        ("metal", None) => Ok(DeviceChoice::Metal),
+        ("vulkan", None) => Ok(DeviceChoice::Vulkan(DeviceSelect::Auto)),
+        ("vulkan", Some(which)) if !which.is_empty() => {
+            let name = || DeviceSelect::Name(which.to_owned());
+            Ok(DeviceChoice::Vulkan(which.parse().map_or_else(|_| name(), DeviceSelect::Index)))
+        }
+        _ => Err("expected auto, cpu, vulkan, vulkan:INDEX, vulkan:NAME or metal".into()),
+    }
 }
 
 /// The model and how to run it.
@@ -53,8 +70,8 @@ pub enum DeviceChoice {
 pub struct RunArgs {
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Where to run it
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Model")]
+    /// Where to run it: auto, cpu, vulkan, vulkan:INDEX, vulkan:NAME or metal; see `dacapo devices`
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = "Model")]
     pub device: DeviceChoice,
     /// Worker threads [default: one for each core]
     #[arg(short, long, value_name = "T", value_parser = number(1..=1024), help_heading = "Model")]

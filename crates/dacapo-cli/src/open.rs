@@ -1,8 +1,9 @@
 //! Opening what a verb runs on: device, checkpoint, model.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use dacapo::{Device, DeviceOptions};
+use dacapo::{Device, DeviceOptions, DeviceSelect};
 use dacapo_lm::{Checkpoint, LoadOptions, Model};
 
 use crate::args::{DeviceChoice, RunArgs, SourceArgs};
@@ -38,17 +39,29 @@ pub fn checkpoint(source: &SourceArgs) -> Result<Checkpoint> {
 /// Opens the device that the options ask for.
 ///
 /// # Errors
-/// [`Error::NoBackend`] if it is not part of this build.
+/// [`Error::NoBackend`] if it is not part of this build; if it is not there or cannot be opened.
 pub fn device(args: &RunArgs) -> Result<Device> {
-    let asked = match args.device {
-        DeviceChoice::Auto | DeviceChoice::Cpu => {
-            return Ok(Device::open(DeviceOptions { threads: args.threads, ..DeviceOptions::default() })?);
+    let cpu = DeviceOptions { threads: args.threads, ..DeviceOptions::default() };
+    let vulkan = |select| DeviceOptions { cache: cache_folder(), ..DeviceOptions::vulkan(select) };
+    match &args.device {
+        DeviceChoice::Auto => match Device::open(vulkan(DeviceSelect::Auto)) {
+            Err(dacapo::Error::NoDevice(_)) => Ok(Device::open(cpu)?),
+            opened => Ok(opened?),
+        },
+        DeviceChoice::Cpu => Ok(Device::open(cpu)?),
+        DeviceChoice::Vulkan(select) => Ok(Device::open(vulkan(select.clone()))?),
+        DeviceChoice::Metal => {
+            let available = Device::enumerate().iter().map(|info| info.backend.name()).collect::<Vec<_>>();
+            Err(Error::NoBackend { asked: "metal", available: available.join(", ") })
         }
-        DeviceChoice::Vulkan => "vulkan",
-        DeviceChoice::Metal => "metal",
-    };
-    let available = Device::enumerate().iter().map(|info| info.backend.name()).collect::<Vec<_>>();
-    Err(Error::NoBackend { asked, available: available.join(", ") })
+    }
+}
+
+/// Where compiled kernels are kept between runs: the user's cache folder, as the XDG Base Directory Specification has it.
+fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.or_else(|| absolute("LOCALAPPDATA")).map(|base| base.join("dacapo"))
 }
 
 /// Loads the model.

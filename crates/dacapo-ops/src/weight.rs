@@ -33,7 +33,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Repacks a weight, with all workers of the device, and waits. Afterwards the source is no longer needed: the caller
+    /// Repacks a weight, with all workers of the device, which is a processor, and waits. Afterwards the source is no longer needed: the caller
     /// may [release](dacapo::MappedFile::release) its part of the file.
     ///
     /// # Errors
@@ -67,6 +67,18 @@ impl Weight {
                 Err(Error::argument("repack", "scales", "finite values", found))
             }
         }
+    }
+
+    /// The same panels on another device, and waits.
+    ///
+    /// Weights are repacked by the processor, which the files are near to, whatever device they are for.
+    ///
+    /// # Errors
+    /// If the memory cannot be had or written.
+    pub fn to_device(&self, device: &Device) -> Result<Weight> {
+        let data = device.alloc(DType::U8, self.data.shape())?;
+        data.copy_from(&self.data.read::<u8>()?)?;
+        Ok(Weight { data, ..self.clone() })
     }
 
     /// Rows (outputs).

@@ -26,9 +26,21 @@ struct Entry {
     device: &'static str,
     index: usize,
     name: String,
+    kind: &'static str,
+    driver: Option<String>,
     threads: usize,
     memory_bytes: Option<u64>,
     features: Vec<&'static str>,
+    limits: Option<Limits>,
+}
+
+/// What a GPU offers to kernels.
+#[derive(Debug, Serialize)]
+struct Limits {
+    subgroup_size: u32,
+    workgroup_size: u32,
+    shared_memory_bytes: u32,
+    binding_bytes: u64,
 }
 
 impl From<DeviceInfo> for Entry {
@@ -39,6 +51,14 @@ impl From<DeviceInfo> for Entry {
             name: info.name,
             threads: info.threads,
             memory_bytes: info.memory_bytes,
+            kind: info.kind.name(),
+            driver: info.driver,
+            limits: info.gpu.as_ref().map(|gpu| Limits {
+                subgroup_size: gpu.subgroup_size,
+                workgroup_size: gpu.workgroup_size,
+                shared_memory_bytes: gpu.shared_memory,
+                binding_bytes: gpu.binding_bytes,
+            }),
             features: info.features,
         }
     }
@@ -56,15 +76,21 @@ pub fn run(args: &Args) -> Result<()> {
     let mut table = Table::new(&[
         ("device", Align::Left),
         ("name", Align::Left),
+        ("kind", Align::Left),
         ("threads", Align::Right),
         ("memory", Align::Right),
         ("features", Align::Left),
     ]);
     for entry in entries {
         table.row([
-            entry.device.to_string(),
+            if entry.limits.is_some() {
+                format!("{}:{}", entry.device, entry.index)
+            } else {
+                entry.device.into()
+            },
             entry.name,
-            entry.threads.to_string(),
+            entry.kind.to_string(),
+            if entry.limits.is_some() { "-".into() } else { entry.threads.to_string() },
             entry.memory_bytes.map_or_else(|| "unknown".into(), units::bytes),
             entry.features.join(" "),
         ]);

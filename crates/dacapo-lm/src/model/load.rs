@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dacapo::{Buffer, DType, Device};
+use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions};
 use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{RopeOptions, RopeScaling, Weight, WeightSource};
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 /// Reads the tensors of one checkpoint, and counts what it has read.
 pub(crate) struct Loader<'a> {
     device: &'a Device,
+    /// The processor, which repacks weights: `device` itself, or another where that is a GPU.
+    host: Device,
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
     progress: &'a mut dyn FnMut(LoadProgress),
@@ -32,10 +34,12 @@ impl<'a> Loader<'a> {
         checkpoint: &'a Checkpoint,
         config: &'a ModelConfig,
         progress: &'a mut dyn FnMut(LoadProgress),
-    ) -> Self {
+    ) -> Result<Self> {
+        let is_processor = device.info().backend == BackendKind::Cpu;
+        let host = if is_processor { device.clone() } else { Device::open(DeviceOptions::default())? };
         let total_bytes = checkpoint.tensors().iter().map(|t| t.len as u64).sum();
         let done = LoadProgress { done_bytes: 0, total_bytes };
-        Loader { device, checkpoint, config, progress, done, weight_bytes: 0, bytes_per_token: 0 }
+        Ok(Loader { device, host, checkpoint, config, progress, done, weight_bytes: 0, bytes_per_token: 0 })
     }
 
     pub fn config(&self) -> &'a ModelConfig {
@@ -131,17 +135,21 @@ impl<'a> Loader<'a> {
 
     fn weight(&mut self, source: &LinearSource<'_>) -> Result<Weight> {
         let (format, parts) = describe(source)?;
-        let mut buffers = parts.iter().map(|t| self.device.map(&t.file, t.offset, DType::U8, &[t.len]));
+        let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
         let codes = buffers.next().expect("every weight has codes")?;
         let scales = buffers.next().zip(buffers.next());
         let scales = scales.map(|(s, b)| Ok::<_, dacapo::Error>((s?, b?))).transpose()?;
         let weight =
-            Weight::load(self.device, &WeightSource { format, n: source.n, k: source.k, codes, scales })
+            Weight::load(&self.host, &WeightSource { format, n: source.n, k: source.k, codes, scales })
                 .map_err(|error| Error::BadWeight {
                     path: parts[0].file.path().to_path_buf(),
                     tensor: parts[0].file_name.clone(),
                     reason: error.to_string(),
                 })?;
+        let weight = match self.device.info().backend {
+            BackendKind::Cpu => weight,
+            _ => weight.to_device(self.device)?,
+        };
         for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);

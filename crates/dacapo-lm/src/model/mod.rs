@@ -104,7 +104,7 @@ impl Model {
         let config = checkpoint.model_config()?;
         let tokenizer = Tokenizer::from_checkpoint(checkpoint);
         let template = ChatTemplate::from_checkpoint(checkpoint);
-        let mut loader = Loader::new(device, checkpoint, &config, progress);
+        let mut loader = Loader::new(device, checkpoint, &config, progress)?;
         let architecture = arch::load(&mut loader)?;
         let (weight_bytes, bytes_per_token) = (loader.weight_bytes, loader.bytes_per_token);
         let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::Result;
 use crate::device::Device;
+use crate::hal::Upcoming;
 use crate::profile::{CompileTimes, Counters, Span};
 use crate::usage::Uses;
 
@@ -94,6 +95,7 @@ impl ComputeGraph {
             }
             None => std::iter::once(0..graph.len()).collect(),
         };
+        graph.prepare(device);
         let mut recordings = Vec::with_capacity(parts.len());
         let mut uses = Uses::default();
         for node in graph.nodes() {
@@ -118,6 +120,19 @@ impl ComputeGraph {
         };
         let encoded = Encoded { recordings, uses, counters, groups: options.timing.then_some(groups), times };
         Ok(CompiledGraph::new(device, label, graph, encoded, reports))
+    }
+}
+
+impl ComputeGraph {
+    /// Lets the device compile the kernels that the graph needs, several at a time.
+    fn prepare(&self, device: &Device) {
+        let mut upcoming = self.nodes().iter().filter_map(|node| {
+            let bound = node.dispatch().bind().ok()?;
+            let pipeline = device.registry().pipeline(device.backend(), node.kernel()).ok()?;
+            let (args, params) = (bound.resolved, bound.params);
+            Some(Upcoming { pipeline, args, params, grid: node.dispatch().threads() })
+        });
+        device.backend().prepare(&mut upcoming);
     }
 }
 

@@ -47,6 +47,12 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// Makes a kernel ready to run.
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>>;
 
+    /// Gets ready what dispatches will need that takes long to make, side by side. A hint: what cannot be made fails
+    /// when the dispatch is encoded.
+    fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
+        let _ = dispatches;
+    }
+
     /// An empty command buffer.
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
 
@@ -114,6 +120,14 @@ pub(crate) struct ResolvedArg {
     pub dtype: DType,
     /// What the kernel's signature says.
     pub access: Access,
+}
+
+/// A dispatch that will be encoded.
+pub(crate) struct Upcoming {
+    pub pipeline: Arc<dyn Pipeline>,
+    pub args: smallvec::SmallVec<[ResolvedArg; 8]>,
+    pub params: smallvec::SmallVec<[u8; 64]>,
+    pub grid: [u32; 3],
 }
 
 /// A kernel made ready to run on one device.

@@ -10,7 +10,7 @@ use super::file::MappedFile;
 use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
-use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
+use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
 use crate::profile::Span;
 use crate::{Error, Result};
 
@@ -134,6 +134,10 @@ impl Backend for FaultBackend {
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
         self.cue.pass(FaultPoint::Pipeline, &|| format!("the pipeline of kernel {}", kernel.name))?;
         self.inner.pipeline(kernel)
+    }
+
+    fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
+        self.inner.prepare(dispatches);
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {

@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use super::memory::VulkanMemory;
-use super::pipeline::VulkanPipeline;
+use super::pipeline::{Key, VulkanPipeline};
 use super::pools::{CommandPool, ENTRY, EXIT, GROUPS, Pools};
 use super::queue::{Commands, Job, Queue};
 use super::timing::{Clock, Stretches};
 use crate::hal::event::Order;
 use crate::hal::gpu::{GpuArg, GpuContext, GpuPlan};
 use crate::hal::kernel::Kernel;
-use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg};
+use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
 use crate::profile::Span;
 use crate::{Error, Result};
 
@@ -261,6 +261,34 @@ impl Bound {
         }
         Ok(bound)
     }
+}
+
+/// A pipeline that an upcoming dispatch will need.
+pub(super) struct Planned {
+    pipeline: Arc<dyn Pipeline>,
+    plan: GpuPlan,
+}
+
+impl Planned {
+    /// The same for dispatches that need the same pipeline.
+    pub fn key(&self) -> (usize, Key) {
+        (Arc::as_ptr(&self.pipeline).cast::<()>() as usize, Key::of(&self.plan))
+    }
+
+    /// Makes it. What fails fails again when it is needed, and is told then.
+    pub fn make(&self) {
+        if let Some(pipeline) = self.pipeline.as_any().downcast_ref::<VulkanPipeline>() {
+            let _ = pipeline.get(&self.plan);
+        }
+    }
+}
+
+/// What a dispatch will need, if it can be encoded at all.
+pub(super) fn planned(context: &Context, upcoming: &Upcoming) -> Option<Planned> {
+    let pipeline = upcoming.pipeline.as_any().downcast_ref::<VulkanPipeline>()?;
+    let bound = Bound::new(context, pipeline.kernel, &upcoming.args).ok()?;
+    let plan = plan(pipeline, context, &bound, &upcoming.params, upcoming.grid).ok()?;
+    (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
 }
 
 /// The kernel's plan. A plan that panics, because it was given parameters of another size, is an error.

@@ -2,8 +2,10 @@
 //!
 //! See the README beside this file for how it works.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::hal::event::SharedEvent;
@@ -11,7 +13,7 @@ use crate::hal::file::MappedFile;
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
-use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
+use crate::hal::{Backend, CommandBuffer, Memory, Pipeline, Upcoming};
 use crate::{Error, Result};
 
 mod cache;
@@ -103,6 +105,23 @@ impl Backend for VulkanBackend {
 
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
         Ok(Arc::new(pipeline::VulkanPipeline::new(&self.context, &self.cache, kernel)?))
+    }
+
+    fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
+        let mut known = HashSet::new();
+        let wanted = dispatches.filter_map(|upcoming| command::planned(&self.context, &upcoming));
+        let wanted: Vec<_> = wanted.filter(|wanted| known.insert(wanted.key())).collect();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(wanted.len()) {
+                scope.spawn(|| {
+                    while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        wanted.make();
+                    }
+                });
+            }
+        });
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {

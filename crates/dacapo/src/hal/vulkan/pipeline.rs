@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ash::vk;
 use smallvec::SmallVec;
@@ -15,8 +15,21 @@ use crate::hal::kernel::Kernel;
 use crate::hal::wgsl::{INLINE_BYTES, Shader};
 use crate::{Error, Result};
 
-/// A variant and the values of its overrides, as bits.
-type Key = (usize, SmallVec<[(&'static str, u64); 8]>);
+/// What a kernel's pipelines differ in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    variant: usize,
+    /// Overrides, their values as bits.
+    constants: SmallVec<[(&'static str, u64); 8]>,
+}
+
+impl Key {
+    /// What a plan asks for.
+    pub fn of(plan: &GpuPlan) -> Key {
+        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        Key { variant: plan.variant, constants }
+    }
+}
 
 /// A pipeline that may be on its way: who asks first makes it, the others wait.
 type Slot = Arc<OnceLock<Result<Made>>>;
@@ -102,11 +115,10 @@ impl VulkanPipeline {
 
     /// The pipeline that a plan asks for.
     pub fn get(&self, plan: &GpuPlan) -> Result<Made> {
-        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-        let key = (plan.variant, constants);
-        let known = self.made.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
+        let key = Key::of(plan);
+        let known = self.made.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let slot = known.unwrap_or_else(|| {
-            let mut made = self.made.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
             made.entry(key).or_default().clone()
         });
         slot.get_or_init(|| self.make(plan)).clone()

@@ -9,6 +9,7 @@ pub mod simd;
 #[cfg(test)]
 pub mod testing;
 mod weight;
+mod wgsl;
 
 pub use ops::activation::{ActivationFn, activate, gated};
 pub use ops::advance::advance;

@@ -1,6 +1,7 @@
 //! ActivationFn functions, alone and gated.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -44,7 +45,7 @@ pub static ACTIVATE: Kernel = Kernel {
     kind: OpKind::Activation,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<1>, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::ACTIVATE),
 };
 
 /// An activation function of a gate, times another value.
@@ -53,7 +54,7 @@ pub static GATED: Kernel = Kernel {
     kind: OpKind::Activation,
     bindings: &[Binding::read("gate"), Binding::read("up"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run_gated },
-    gpu: None,
+    gpu: Some(&gpu::GATED),
 };
 
 /// `out = function(x)`, element by element. `x` and `out` are F32 with as many elements.

@@ -1,5 +1,7 @@
 //! Moving on to the next step, on the device.
 
+mod gpu;
+
 use dacapo::cpu::{CpuPlan, Split};
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -19,7 +21,7 @@ pub static ADVANCE: Kernel = Kernel {
             *position = position.wrapping_add(by);
         },
     },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// `step[0] += tokens`: the position of the next forward pass, after one over `tokens` tokens, so that passes can be

@@ -1,6 +1,7 @@
 //! Index of the largest element.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Kernel, OpKind, Result};
 
@@ -20,7 +21,7 @@ pub static ARGMAX: Kernel = Kernel {
     kind: OpKind::Sample,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// `out_r` = index of the largest element of row r. The lowest index wins ties; NaN wins only where the whole

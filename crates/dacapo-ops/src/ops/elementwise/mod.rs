@@ -1,6 +1,7 @@
 //! Elementwise arithmetic.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -22,28 +23,30 @@ const fn kernel(
     bindings: &'static [Binding],
     plan: fn(&dacapo::cpu::PlanContext<'_>) -> dacapo::cpu::CpuPlan,
     run: fn(&dacapo::cpu::Tile<'_>),
+    gpu: &'static dacapo::gpu::GpuTwin,
 ) -> Kernel {
-    Kernel { name, kind: OpKind::Elementwise, bindings, cpu: CpuTwin { plan, run }, gpu: None }
+    Kernel { name, kind: OpKind::Elementwise, bindings, cpu: CpuTwin { plan, run }, gpu: Some(gpu) }
 }
 
 /// `out = a + b`.
-pub static ADD: Kernel = kernel("add", BINARY, cpu::plan::<2>, cpu::run_add);
+pub static ADD: Kernel = kernel("add", BINARY, cpu::plan::<2>, cpu::run_add, &gpu::ADD);
 /// `out = a * b`.
-pub static MUL: Kernel = kernel("mul", BINARY, cpu::plan::<2>, cpu::run_mul);
+pub static MUL: Kernel = kernel("mul", BINARY, cpu::plan::<2>, cpu::run_mul, &gpu::MUL);
 /// `x = x + b`.
-pub static ADD_IN_PLACE: Kernel = kernel("add_in_place", UPDATE, cpu::plan::<0>, cpu::run_add_in_place);
+pub static ADD_IN_PLACE: Kernel =
+    kernel("add_in_place", UPDATE, cpu::plan::<0>, cpu::run_add_in_place, &gpu::ADD_IN_PLACE);
 /// `x = x + b` for each row of x.
-pub static ADD_BIAS: Kernel = kernel("add_bias", UPDATE, cpu::plan_bias, cpu::run_add_bias);
+pub static ADD_BIAS: Kernel = kernel("add_bias", UPDATE, cpu::plan_bias, cpu::run_add_bias, &gpu::ADD_BIAS);
 /// `out = x * factor`.
-pub static SCALE: Kernel = kernel("scale", UNARY, cpu::plan::<1>, cpu::run_scale);
+pub static SCALE: Kernel = kernel("scale", UNARY, cpu::plan::<1>, cpu::run_scale, &gpu::SCALE);
 /// `x = x * factor`.
 pub static SCALE_IN_PLACE: Kernel =
-    kernel("scale_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_scale_in_place);
+    kernel("scale_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_scale_in_place, &gpu::SCALE_IN_PLACE);
 /// `out = cap * tanh(x / cap)`.
-pub static SOFTCAP: Kernel = kernel("softcap", UNARY, cpu::plan::<1>, cpu::run_softcap);
+pub static SOFTCAP: Kernel = kernel("softcap", UNARY, cpu::plan::<1>, cpu::run_softcap, &gpu::SOFTCAP);
 /// `x = cap * tanh(x / cap)`.
 pub static SOFTCAP_IN_PLACE: Kernel =
-    kernel("softcap_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_softcap_in_place);
+    kernel("softcap_in_place", IN_PLACE, cpu::plan::<0>, cpu::run_softcap_in_place, &gpu::SOFTCAP_IN_PLACE);
 
 fn binary(
     enc: &mut CommandEncoder,

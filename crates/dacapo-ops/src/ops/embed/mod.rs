@@ -1,5 +1,7 @@
 //! Gather of embedding rows.
 
+mod gpu;
+
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 
@@ -12,7 +14,7 @@ pub static EMBED: Kernel = Kernel {
     kind: OpKind::Embed,
     bindings: &[Binding::read("ids"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan, run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 #[repr(C)]

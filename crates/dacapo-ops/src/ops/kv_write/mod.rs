@@ -1,6 +1,7 @@
 //! Writing new keys and values into a cache.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 
@@ -28,7 +29,7 @@ pub static KV_WRITE: Kernel = Kernel {
         Binding::read_write("v_cache"),
     ],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// Puts token t's keys and values into slot `(step[0] + t) % CAP` of the caches; the other slots keep theirs.

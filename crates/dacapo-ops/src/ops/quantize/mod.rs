@@ -1,6 +1,7 @@
 //! Quantization of activations to int8.
 
 pub mod cpu;
+mod gpu;
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 use dacapo::{
@@ -17,7 +18,7 @@ pub static QUANTIZE_Q8: Kernel = Kernel {
     kind: OpKind::Quantize,
     bindings: &[Binding::read("x"), Binding::write("codes"), Binding::write("meta")],
     cpu: CpuTwin { plan, run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// Blocks of a tile.

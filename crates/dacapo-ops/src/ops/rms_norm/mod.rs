@@ -1,6 +1,7 @@
 //! Root-mean-square normalization (Zhang and Sennrich, 2019).
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -20,7 +21,7 @@ pub static RMS_NORM: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::WEIGHTED),
 };
 
 /// Normalization without a weight.
@@ -29,7 +30,7 @@ pub static RMS_NORM_UNIT: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<1>, run: cpu::run_unit },
-    gpu: None,
+    gpu: Some(&gpu::UNIT),
 };
 
 /// Normalization of a sum.
@@ -44,7 +45,7 @@ pub static RMS_NORM_ADD: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan_add, run: cpu::run_add },
-    gpu: None,
+    gpu: Some(&gpu::ADD),
 };
 
 /// Normalization with a weight, in place.
@@ -53,7 +54,7 @@ pub static RMS_NORM_IN_PLACE: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read_write("x"), Binding::read("weight")],
     cpu: CpuTwin { plan: cpu::plan::<0>, run: cpu::run_in_place },
-    gpu: None,
+    gpu: Some(&gpu::IN_PLACE),
 };
 
 /// Normalization without a weight, in place.
@@ -62,7 +63,7 @@ pub static RMS_NORM_UNIT_IN_PLACE: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read_write("x")],
     cpu: CpuTwin { plan: cpu::plan::<0>, run: cpu::run_unit_in_place },
-    gpu: None,
+    gpu: Some(&gpu::UNIT_IN_PLACE),
 };
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`, the mean over each row of `x`.

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., 2021).
 
 mod cpu;
+mod gpu;
 mod scaling;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Error, Kernel, OpKind, Result};
@@ -39,7 +40,7 @@ pub static ROPE: Kernel = Kernel {
     kind: OpKind::Rope,
     bindings: &[Binding::read_write("x"), Binding::read("inv_freq"), Binding::read("step")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// Rotates the first R elements of each head of token t, pair by pair, in place:

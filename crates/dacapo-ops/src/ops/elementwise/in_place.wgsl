@@ -1,0 +1,12 @@
+struct Params { value: f32, o0: u32 }
+var<immediate> p: Params;
+struct F32s { v: array<f32> }
+@group(0) @binding(0) var<storage, read_write> x: F32s;
+
+fn length() -> u32 {
+    return arrayLength(&x.v) - p.o0 / 4u;
+}
+
+fn apply(i: u32) {
+    x.v[p.o0 / 4u + i] = function(x.v[p.o0 / 4u + i], p.value);
+}

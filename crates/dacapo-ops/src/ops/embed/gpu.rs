@@ -1,0 +1,21 @@
+//! The GPU twin of the gather.
+
+use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
+
+use super::Params;
+use crate::quant::panel::PanelFormat;
+use crate::wgsl::{FLOAT, INVOCATION, PANEL, with_format};
+
+pub(super) static TWIN: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new("embed", &[include_str!("embed.wgsl"), INVOCATION, FLOAT, PANEL])],
+    plan,
+};
+
+fn plan(context: &GpuContext<'_>) -> GpuPlan {
+    const WORKGROUP: u32 = 64;
+    let params: Params = context.params();
+    let format = PanelFormat::decode(params.format).expect("the entry point encodes a format");
+    let parts = params.k.div_ceil(4 * WORKGROUP);
+    let tokens = context.len(0).min(32768) as u32;
+    with_format(GpuPlan::new([parts, tokens, 1]).constant("WORKGROUP", WORKGROUP), format)
+}

@@ -1,0 +1,16 @@
+//! The GPU twin of the quantization of activations.
+
+use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
+
+use crate::quant::panel::BLOCK;
+use crate::wgsl::{FLOAT, INVOCATION};
+
+pub(super) static TWIN: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new("quantize_q8", &[include_str!("quantize_q8.wgsl"), INVOCATION, FLOAT])],
+    plan,
+};
+
+fn plan(context: &GpuContext<'_>) -> GpuPlan {
+    const BLOCKS_OF_WORKGROUP: usize = 8;
+    GpuPlan::linear((context.len(0) / BLOCK).div_ceil(BLOCKS_OF_WORKGROUP))
+}

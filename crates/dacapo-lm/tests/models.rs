@@ -5,46 +5,10 @@
 mod support;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
-use dacapo_lm::{Error, FinishReason, GenerateOptions, Generation, LoadOptions, Model, Session};
-use serde::Deserialize;
-use support::{Differences, F16_CACHE, F32, INT8, Reference, device, load, logits};
-
-/// A fixture as `index.json` lists it.
-#[derive(Deserialize)]
-struct Fixture {
-    name: String,
-    /// The file to load; empty if it is the folder.
-    file: String,
-    quantized: bool,
-}
-
-impl Fixture {
-    fn path(&self) -> PathBuf {
-        let folder = folder().join(&self.name);
-        if self.file.is_empty() { folder } else { folder.join(&self.file) }
-    }
-
-    fn reference(&self) -> Reference {
-        Reference::open(&folder().join(&self.name).join("reference.safetensors"))
-    }
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")
-}
-
-fn fixtures() -> Vec<Fixture> {
-    let fixtures: Vec<Fixture> =
-        serde_json::from_slice(&std::fs::read(folder().join("index.json")).unwrap()).unwrap();
-    assert!(!fixtures.is_empty());
-    fixtures
-}
-
-fn fixture(name: &str) -> Fixture {
-    fixtures().into_iter().find(|f| f.name == name).unwrap()
-}
+use dacapo_lm::{Error, FinishReason, GenerateOptions, LoadOptions, Model};
+use support::fixtures::{fixture, for_all, generate};
+use support::{Differences, F16_CACHE, F32, device, load, logits};
 
 /// One fixture of each kind: dense and quantized, rotary pairs of both orders, sliding windows, biases, norms of heads.
 const VARIED: [&str; 6] = [
@@ -56,67 +20,19 @@ const VARIED: [&str; 6] = [
     "gguf-llama-k-mixed",
 ];
 
-fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Generation {
-    let options = GenerateOptions { max_tokens: Some(count), ignore_eos: true, ..Default::default() };
-    session.generate(prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap()
-}
-
-/// Checks all fixtures, and reports every one that fails.
-fn for_all(check: impl Fn(&Fixture) -> Vec<String>) {
-    let failures: Vec<String> = fixtures()
-        .iter()
-        .flat_map(|f| {
-            check(f).into_iter().map(|failure| format!("{}: {failure}", f.name)).collect::<Vec<_>>()
-        })
-        .collect();
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-}
-
-/// What is wrong with the logits at all positions, and at the end of the long prompt if the fixture has one.
-fn wrong_logits(f: &Fixture, exact: bool) -> Vec<String> {
-    let profile = match (exact, f.quantized) {
-        (true, _) => F32,
-        (false, false) => F16_CACHE,
-        (false, true) => INT8,
-    };
-    let (model, reference) = (load(&f.path(), 2, exact), f.reference());
-    let vocabulary = model.config().vocab_size;
-    let found = logits(&mut model.session().unwrap(), &reference.tokens("prompt").unwrap()).unwrap();
-    let differences = Differences::measure(&found, &reference.floats("logits").unwrap(), vocabulary);
-    let mut wrong = differences.outside(&profile);
-    if let (Some(tokens), Some(expected)) = (reference.tokens("long_prompt"), reference.floats("long_logits"))
-    {
-        let found = logits(&mut model.session().unwrap(), &tokens).unwrap();
-        let last = &found[found.len() - expected.len()..];
-        let differences = Differences::measure(last, &expected, vocabulary);
-        wrong.extend(
-            differences.outside(&profile).into_iter().map(|failure| format!("long prompt: {failure}")),
-        );
-    }
-    wrong
-}
-
 #[test]
 fn exact_logits_are_the_references() {
-    for_all(|f| wrong_logits(f, true));
+    for_all(|f| f.wrong_logits(&load(&f.path(), 2, true)));
 }
 
 #[test]
 fn default_logits_are_near_the_references() {
-    for_all(|f| wrong_logits(f, false));
+    for_all(|f| f.wrong_logits(&load(&f.path(), 2, false)));
 }
 
 #[test]
 fn exact_greedy_tokens_are_the_references() {
-    for_all(|f| {
-        let (model, reference) = (load(&f.path(), 2, true), f.reference());
-        let (prompt, expected) = (reference.tokens("prompt").unwrap(), reference.tokens("greedy").unwrap());
-        let found = generate(&mut model.session().unwrap(), &prompt, expected.len());
-        if found.tokens == expected && found.finish == FinishReason::MaxTokens {
-            return Vec::new();
-        }
-        vec![format!("expected {expected:?}, found {:?} ({})", found.tokens, found.finish.name())]
-    });
+    for_all(|f| f.wrong_greedy_tokens(&load(&f.path(), 2, true)));
 }
 
 /// The bits of logits, so that a difference of any kind is one.

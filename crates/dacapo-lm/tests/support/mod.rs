@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program has a copy and uses a part of it")]
 
+pub mod fixtures;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

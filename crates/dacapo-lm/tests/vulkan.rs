@@ -1,0 +1,77 @@
+//! Whole models on a Vulkan device, by default a software one: against transformers' logits and greedy tokens, and
+//! against the CPU. Where there is no device the tests are skipped and say so, unless `DACAPO_REQUIRE_VULKAN` is set.
+
+mod support;
+
+use std::ops::ControlFlow;
+
+use dacapo::{Device, DeviceOptions, DeviceSelect};
+use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling};
+use support::fixtures::{Fixture, for_all};
+
+/// The device to test on; `DACAPO_TEST_VULKAN` names another than the software one.
+fn device() -> Option<Device> {
+    let name = std::env::var("DACAPO_TEST_VULKAN").unwrap_or_else(|_| "llvmpipe".into());
+    let select = name.parse().map_or(DeviceSelect::Name(name), DeviceSelect::Index);
+    match Device::open(DeviceOptions { debug: true, ..DeviceOptions::vulkan(select) }) {
+        Ok(device) => Some(device),
+        Err(dacapo::Error::NoDevice(why)) if std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none() => {
+            eprintln!("skipped: {why}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Fails if a validation layer had something to say.
+fn assert_silent(device: &Device) {
+    let messages = device.messages();
+    assert!(messages.is_empty(), "{} messages, first:\n{}", messages.len(), messages[0]);
+}
+
+fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
+    let options = LoadOptions { exact, ..LoadOptions::default() };
+    Model::load(device, &fixture.path(), &options, &mut |_| {})
+        .unwrap_or_else(|error| panic!("{}: {error}", fixture.name))
+}
+
+#[test]
+fn exact_logits_and_tokens_are_the_references() {
+    let Some(device) = device() else { return };
+    for_all(|fixture| {
+        let model = load(&device, fixture, true);
+        let mut wrong = fixture.wrong_logits(&model);
+        wrong.extend(fixture.wrong_greedy_tokens(&model));
+        wrong
+    });
+    assert_silent(&device);
+}
+
+#[test]
+fn default_logits_are_near_the_references() {
+    let Some(device) = device() else { return };
+    for_all(|fixture| fixture.wrong_logits(&load(&device, fixture, false)));
+    assert_silent(&device);
+}
+
+/// What the demo model writes.
+fn story(device: &Device, prompt: &str, sampling: Sampling) -> String {
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = Model::from_checkpoint(device, &checkpoint, &LoadOptions::default(), &mut |_| {}).unwrap();
+    let prompt = model.tokenizer().unwrap().encode(prompt, true).unwrap();
+    let options = GenerateOptions { max_tokens: Some(60), sampling, ..GenerateOptions::default() };
+    let mut session = model.session().unwrap();
+    session.generate(&prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap().text
+}
+
+#[test]
+fn the_demo_model_writes_what_it_writes_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let cpu = Device::open(DeviceOptions::default()).unwrap();
+    let drawn = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed: 11, ..Sampling::default() };
+    for sampling in [Sampling::default(), drawn] {
+        let prompt = "Once upon a time";
+        assert_eq!(story(&device, prompt, sampling.clone()), story(&cpu, prompt, sampling));
+    }
+    assert_silent(&device);
+}

@@ -20,6 +20,10 @@ pub(crate) const WIDE: &str = include_str!("wgsl/wide.wgsl");
 pub(crate) const ANGLE: &str = include_str!("wgsl/angle.wgsl");
 /// Floats as numbers that order alike.
 pub(crate) const ORDER: &str = include_str!("wgsl/order.wgsl");
+/// Sums of 64 bits in bins, and the search for a goal among them; needs [`WIDE`].
+pub(crate) const BINS: &str = include_str!("wgsl/bins.wgsl");
+/// The largest elements of a list; needs [`BINS`] and [`ORDER`].
+pub(crate) const SELECT: &str = include_str!("wgsl/select.wgsl");
 /// Values of weights in panels; needs [`FLOAT`].
 pub(crate) const PANEL: &str = include_str!("wgsl/panel.wgsl");
 

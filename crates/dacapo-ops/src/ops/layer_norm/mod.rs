@@ -1,6 +1,7 @@
 //! Layer normalization (Ba, Kiros and Hinton, 2016).
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -19,7 +20,7 @@ pub static LAYER_NORM: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<2>, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::PLAIN),
 };
 
 /// Normalization with a weight and a bias.
@@ -28,7 +29,7 @@ pub static LAYER_NORM_BIAS: Kernel = Kernel {
     kind: OpKind::Norm,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::read("bias"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::run_bias },
-    gpu: None,
+    gpu: Some(&gpu::BIASED),
 };
 
 /// `out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias` over each row of `x`; the variance is the biased

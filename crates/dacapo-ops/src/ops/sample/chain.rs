@@ -1,7 +1,8 @@
 //! The chain of filters, and the draw.
 
 use super::SampleParams;
-use super::philox::uniform;
+use super::philox::below;
+use super::weight::{ONE_BITS, Rate, weight};
 use crate::ops::argmax::argmax_row;
 use crate::ops::top_k::{Key, largest};
 use crate::simd::Level;
@@ -30,80 +31,81 @@ pub(super) fn choose(p: &SampleParams, logits: &[f32], position: u32) -> usize {
     let best = argmax_row(Level::best(), logits);
     let max = logits[best];
     // Nothing to draw among: all is NaN or minus infinity, or one is infinite.
-    if p.temperature <= 0.0 || p.temperature.is_nan() || !max.is_finite() {
+    if p.temperature < f32::MIN_POSITIVE || p.temperature.is_nan() || !max.is_finite() {
         return best;
     }
     let mut kept = candidates(p, logits, max);
     if p.min_p > 0.0 {
-        let floor = f64::from(p.min_p).ln();
-        kept.retain(|&i| f64::from(logits[i] - max) >= floor);
+        let (floor, rate) = (part(p.min_p, 1 << ONE_BITS), Rate::new(1.0));
+        kept.retain(|&i| weight(logits[i] - max, rate) >= floor);
     }
     draw(p, logits, max, &kept, position).unwrap_or(best)
 }
 
-/// Tokens that top-k and top-p keep: largest first if either is set, else in order of their index.
+/// `fraction * whole`, rounded down; all of it from 1 on.
+fn part(fraction: f32, whole: u64) -> u64 {
+    if fraction >= 1.0 {
+        return whole;
+    }
+    let fraction = (fraction * 4_294_967_296.0) as u32;
+    (u128::from(fraction) * u128::from(whole) >> 32) as u64
+}
+
+/// Tokens that top-k and top-p keep, in order of their index.
 fn candidates(p: &SampleParams, logits: &[f32], max: f32) -> Vec<usize> {
-    let weight = |i: usize| f64::from(logits[i] - max).exp();
+    let rate = Rate::new(1.0);
+    let weight = |i: usize| weight(logits[i] - max, rate);
     let limited = p.top_k > 0 && (p.top_k as usize) < logits.len();
     let order = |k: usize| -> Vec<usize> { largest(logits, k).iter().map(|key| key.index()).collect() };
-    if limited {
-        let mut kept = order(p.top_k as usize);
-        if p.top_p < 1.0 {
-            let goal =
-                f64::from(p.top_p) * kept.iter().map(|&i| weight(i)).filter(|w| !w.is_nan()).sum::<f64>();
-            if let Some(n) = reach(&kept, weight, goal) {
-                kept.truncate(n);
-            }
+    let mut kept = if limited { order(p.top_k as usize) } else { Vec::new() };
+    if p.top_p < 1.0 {
+        let total: u64 =
+            if limited { kept.iter().map(|&i| weight(i)).sum() } else { (0..logits.len()).map(weight).sum() };
+        let goal = part(p.top_p, total).max(1);
+        if !limited {
+            kept = order(FIRST_LOOK);
         }
-        return kept;
-    }
-    if p.top_p >= 1.0 {
+        let mut reached = reach(&kept, weight, goal);
+        if reached.is_none() {
+            // Most often a few tokens hold nearly all, but not here.
+            let mut keys: Vec<Key> = logits.iter().enumerate().map(|(i, &v)| Key::new(v, i)).collect();
+            keys.sort_unstable_by(|a, b| b.cmp(a));
+            kept = keys.into_iter().map(Key::index).collect();
+            reached = reach(&kept, weight, goal);
+        }
+        kept.truncate(reached.unwrap_or(kept.len()));
+    } else if !limited {
         return (0..logits.len()).collect();
     }
-    let total: f64 = (0..logits.len()).map(weight).filter(|w| !w.is_nan()).sum();
-    let goal = f64::from(p.top_p) * total;
-    // Most often a few tokens hold nearly all: look at a few first, then at all.
-    let mut kept = order(FIRST_LOOK);
-    let reached = reach(&kept, weight, goal);
-    if reached.is_none() && kept.len() < logits.len() {
-        let mut keys: Vec<Key> = logits.iter().enumerate().map(|(i, &v)| Key::new(v, i)).collect();
-        keys.sort_unstable_by(|a, b| b.cmp(a));
-        kept = keys.into_iter().map(Key::index).collect();
-    }
-    if let Some(n) = reached.or_else(|| reach(&kept, weight, goal)) {
-        kept.truncate(n);
-    }
+    kept.sort_unstable();
     kept
 }
 
 /// Tokens that top-p looks at before it sorts them all.
 const FIRST_LOOK: usize = 256;
 
-/// How many of the tokens it takes for their weights to reach `goal`, at least one.
-fn reach(tokens: &[usize], weight: impl Fn(usize) -> f64, goal: f64) -> Option<usize> {
-    let mut sum = 0.0;
-    tokens
-        .iter()
-        .position(|&i| {
-            sum += weight(i);
-            sum >= goal
-        })
-        .map(|at| at + 1)
+/// How many of the tokens it takes for their weights to reach `goal`.
+fn reach(tokens: &[usize], weight: impl Fn(usize) -> u64, goal: u64) -> Option<usize> {
+    let mut sum = 0;
+    let at = tokens.iter().position(|&i| {
+        sum += weight(i);
+        sum >= goal
+    })?;
+    Some(at + 1)
 }
 
 /// Draws one of the kept tokens with its probability at the temperature.
 fn draw(p: &SampleParams, logits: &[f32], max: f32, kept: &[usize], position: u32) -> Option<usize> {
-    let temperature = f64::from(p.temperature);
-    let mut sum = 0.0;
-    let sums: Vec<f64> = kept
+    let rate = Rate::new(p.temperature);
+    let mut sum = 0;
+    let sums: Vec<u64> = kept
         .iter()
         .map(|&i| {
-            let weight = (f64::from(logits[i] - max) / temperature).exp();
-            sum += if weight.is_nan() { 0.0 } else { weight };
+            sum += weight(logits[i] - max, rate);
             sum
         })
         .collect();
-    let goal = uniform([p.seed_low, p.seed_high], position) * sum;
+    let goal = below(sum, [p.seed_low, p.seed_high], position);
     kept.get(sums.partition_point(|&s| s <= goal)).copied()
 }
 

@@ -2,7 +2,9 @@
 
 mod chain;
 mod cpu;
+mod gpu;
 mod philox;
+mod weight;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 
@@ -87,7 +89,7 @@ pub static SAMPLE: Kernel = Kernel {
         Binding::write("token"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<3>, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::PLAIN),
 };
 
 /// Sampling with logit bias.
@@ -103,7 +105,7 @@ pub static SAMPLE_BIAS: Kernel = Kernel {
         Binding::write("token"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<4>, run: cpu::run_bias },
-    gpu: None,
+    gpu: Some(&gpu::BIASED),
 };
 
 /// Chooses the token at position `step[0] + advance` from the logits that the position before it gave.
@@ -116,7 +118,8 @@ pub static SAMPLE_BIAS: Kernel = Kernel {
 ///
 /// The draw is a function of the seed and the position alone: Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, 2011)
 /// with the seed as key and the position as counter, so that the same seed and prompt give the same text however
-/// the prompt was split. At temperature 0 the largest logit after bias and penalties wins.
+/// the prompt was split. At temperature 0 the largest logit after bias and penalties wins. Probabilities are computed and
+/// summed as whole numbers, so that the token does not depend on the device either.
 ///
 /// `logits` is F32 with V elements, `params` U32 with [`SampleParams::WORDS`] elements, `step` U32 with the position of the
 /// forward pass's first token in its first element, `bias` F32 `[V]` or absent, `counts` U32 `[V]`: the chosen
@@ -124,7 +127,7 @@ pub static SAMPLE_BIAS: Kernel = Kernel {
 /// 1 in generation.
 ///
 /// # Errors
-/// An element type or a length that does not fit, or no logits.
+/// An element type or a length that does not fit, no logits, or 2^20 of them and more.
 #[allow(clippy::too_many_arguments)] // What the operation has.
 pub fn sample(
     enc: &mut CommandEncoder,
@@ -141,6 +144,10 @@ pub fn sample(
     check::dtype(name, "logits", logits, DType::F32)?;
     if logits.is_empty() {
         return Err(Error::argument(name, "logits", "at least 1 element", 0));
+    }
+    if logits.len() >= weight::MOST_LOGITS {
+        let expected = format!("fewer than {} elements", weight::MOST_LOGITS);
+        return Err(Error::argument(name, "logits", expected, logits.len()));
     }
     check::dtype(name, "params", params, DType::U32)?;
     check::elements(name, "params", params, SampleParams::WORDS)?;

@@ -14,11 +14,11 @@ pub(super) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     c
 }
 
-/// A number in [0, 1) with 53 random bits, for a seed and a position.
-pub(super) fn uniform(seed: [u32; 2], position: u32) -> f64 {
+/// A whole number below `total`, for a seed and a position. Each is as likely as the others but for 2^-64 of `total`.
+pub(super) fn below(total: u64, seed: [u32; 2], position: u32) -> u64 {
     let words = philox([position, 0, 0, 0], seed);
     let bits = u64::from(words[0]) << 32 | u64::from(words[1]);
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    (u128::from(bits) * u128::from(total) >> 64) as u64
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
     fn draws_are_spread_evenly() {
         let mut buckets = [0u32; 16];
         for position in 0..16_000 {
-            buckets[(uniform([7, 9], position) * 16.0) as usize] += 1;
+            buckets[below(16, [7, 9], position) as usize] += 1;
         }
         assert!(buckets.iter().all(|&n| (850..1150).contains(&n)), "{buckets:?}");
     }

@@ -1,6 +1,7 @@
 //! Softmax over rows.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
@@ -19,7 +20,7 @@ pub static SOFTMAX: Kernel = Kernel {
     kind: OpKind::Softmax,
     bindings: &[Binding::read("x"), Binding::write("out")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// `out_i = e^(scale * x_i) / sum_j e^(scale * x_j)` over each row, computed from the differences to the row's

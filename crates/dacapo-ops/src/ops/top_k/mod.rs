@@ -1,6 +1,7 @@
 //! The largest elements of each row, in order.
 
 mod cpu;
+mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
 
@@ -21,7 +22,7 @@ pub static TOP_K: Kernel = Kernel {
     kind: OpKind::Sample,
     bindings: &[Binding::read("x"), Binding::write("values"), Binding::write("indices")],
     cpu: CpuTwin { plan: cpu::plan, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::TWIN),
 };
 
 /// The k largest elements of each row, largest first, and their indices in the row. Of equal elements the one with

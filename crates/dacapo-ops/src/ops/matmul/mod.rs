@@ -3,6 +3,7 @@
 pub mod codes;
 mod cpu;
 pub mod dense;
+mod gpu;
 pub mod pack;
 pub mod product;
 pub mod scales;
@@ -20,7 +21,7 @@ pub static MATMUL: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<false, 2>, run: cpu::exact },
-    gpu: None,
+    gpu: Some(&gpu::EXACT),
 };
 
 /// `y = x W^T + bias`, activations as they are.
@@ -29,7 +30,7 @@ pub static MATMUL_BIAS: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("x"), Binding::read("weight"), Binding::read("bias"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<false, 3>, run: cpu::exact_bias },
-    gpu: None,
+    gpu: Some(&gpu::EXACT_BIAS),
 };
 
 /// `y = x W^T`, activations as int8.
@@ -38,7 +39,7 @@ pub static MATMUL_INT8: Kernel = Kernel {
     kind: OpKind::Matmul,
     bindings: &[Binding::read("codes"), Binding::read("meta"), Binding::read("weight"), Binding::write("y")],
     cpu: CpuTwin { plan: cpu::plan::<true, 3>, run: cpu::int8 },
-    gpu: None,
+    gpu: Some(&gpu::INT8),
 };
 
 /// `y = x W^T + bias`, activations as int8.
@@ -53,7 +54,7 @@ pub static MATMUL_INT8_BIAS: Kernel = Kernel {
         Binding::write("y"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<true, 4>, run: cpu::int8_bias },
-    gpu: None,
+    gpu: Some(&gpu::INT8_BIAS),
 };
 
 /// Parameters of the kernels: the weight's format and shape.
@@ -63,6 +64,7 @@ struct Params {
     format: [u32; 2],
     n: u32,
     k: u32,
+    tokens: u32,
 }
 
 /// `out[T, N] = x[T, K] W[N, K]^T`, plus `bias[N]` to every row if given.
@@ -115,7 +117,7 @@ pub fn matmul(
     if let Some(bias) = bias {
         dispatch = dispatch.buffer(bias);
     }
-    let params = Params { format: weight.format().encode(), n: n as u32, k: k as u32 };
+    let params = Params { format: weight.format().encode(), n: n as u32, k: k as u32, tokens: tokens as u32 };
     enc.dispatch(dispatch.buffer(out).bytes(&params).grid([n as u32, tokens as u32, 1]))
 }
 

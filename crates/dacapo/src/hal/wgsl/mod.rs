@@ -47,6 +47,8 @@ fn capabilities() -> Capabilities {
         | Capabilities::SUBGROUP
         | Capabilities::SUBGROUP_BARRIER
         | Capabilities::SHADER_FLOAT16
+        // For `unpack2x16float`, which needs no 16-bit type.
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::COOPERATIVE_MATRIX
 }
 

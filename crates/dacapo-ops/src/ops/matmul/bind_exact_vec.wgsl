@@ -1,0 +1,13 @@
+struct Words { v: array<vec4<u32>> }
+struct Vectors { v: array<vec4<f32>> }
+struct Floats { v: array<f32> }
+struct Params { kind: u32, detail: u32, n: u32, k: u32, tokens: u32, o0: u32, o1: u32, o2: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: Vectors;
+@group(0) @binding(1) var<storage, read> weight: Words;
+@group(0) @binding(2) var<storage, read_write> y: Floats;
+
+// Activations i .. i + 3, i being a multiple of 4.
+fn four_at(i: u32) -> vec4<f32> { return x.v[p.o0 / 16u + i / 4u]; }
+fn weight_start() -> u32 { return p.o1 / 16u; }
+fn put(token: u32, row: u32, value: f32) { y.v[p.o2 / 4u + token * p.n + row] = value; }

@@ -1,0 +1,201 @@
+//! GPU twins: which text multiplies, and how a product is divided.
+
+use dacapo::gpu::{GpuContext, GpuLimits, GpuPlan, GpuTwin, Wgsl};
+
+use super::Params;
+use crate::quant::Float;
+use crate::quant::panel::{BLOCK, PanelFormat, ROWS, Scales};
+
+/// Most tokens of a product that is bound by reading the weights.
+const FEW: usize = 8;
+
+const PANEL: &str = include_str!("panels.wgsl");
+const MATVEC: &str = include_str!("matvec.wgsl");
+const MATVEC_INT8: &str = include_str!("matvec_int8.wgsl");
+
+const MATVEC_EXACT: &str = include_str!("matvec_exact.wgsl");
+const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
+
+const TILE: &str = include_str!("tile.wgsl");
+const TILE_INT8: &str = include_str!("tile_int8.wgsl");
+const TILE_EXACT: &str = include_str!("tile_exact.wgsl");
+const TILE_ROWS: &str = include_str!("tile_rows.wgsl");
+const TILE_ROWS_DENSE: &str = include_str!("tile_rows_dense.wgsl");
+
+/// Rows and tokens of a workgroup of the texts for many tokens.
+const TILE_SIDE: usize = 64;
+
+/// Exact products: of any activations, of those that lie on multiples of 16 bytes, and with dense weights.
+const ANY: usize = 0;
+const VEC: usize = 1;
+const DENSE: usize = 2;
+/// With many tokens: of quantized weights, and of dense ones.
+const MANY: usize = 3;
+const MANY_DENSE: usize = 4;
+/// Products of int8 activations with many tokens.
+const MANY_INT8: usize = 1;
+
+pub(super) static EXACT: GpuTwin = GpuTwin {
+    variants: &[
+        Wgsl::new("matvec", &[include_str!("bind_exact_any.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec_vec", &[include_str!("bind_exact_vec.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec_dense", &[include_str!("bind_exact_any.wgsl"), MATVEC_DENSE]),
+        Wgsl::new("tile", &[include_str!("bind_exact_any.wgsl"), PANEL, TILE, TILE_EXACT, TILE_ROWS]),
+        Wgsl::new("tile_dense", &[include_str!("bind_exact_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE]),
+    ],
+    plan: plan_exact,
+};
+
+pub(super) static EXACT_BIAS: GpuTwin = GpuTwin {
+    variants: &[
+        Wgsl::new("matvec", &[include_str!("bind_exact_bias_any.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec_vec", &[include_str!("bind_exact_bias_vec.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec_dense", &[include_str!("bind_exact_bias_any.wgsl"), MATVEC_DENSE]),
+        Wgsl::new("tile", &[include_str!("bind_exact_bias_any.wgsl"), PANEL, TILE, TILE_EXACT, TILE_ROWS]),
+        Wgsl::new(
+            "tile_dense",
+            &[include_str!("bind_exact_bias_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE],
+        ),
+    ],
+    plan: plan_exact,
+};
+
+pub(super) static INT8: GpuTwin = GpuTwin {
+    variants: &[
+        Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
+        Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), PANEL, TILE, TILE_INT8]),
+    ],
+    plan: plan_int8,
+};
+
+pub(super) static INT8_BIAS: GpuTwin = GpuTwin {
+    variants: &[
+        Wgsl::new("matvec", &[include_str!("bind_int8_bias.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
+        Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), PANEL, TILE, TILE_INT8]),
+    ],
+    plan: plan_int8,
+};
+
+/// How products with few tokens are divided on a class of devices.
+struct MatvecTuning {
+    /// Fewest and most invocations of a workgroup.
+    threads: [u32; 2],
+    /// Blocks of weights that an invocation should have to itself before more invocations are added.
+    blocks: u32,
+    /// Workgroups that a processor should get before a workgroup takes more rows.
+    workgroups: u32,
+}
+
+/// For devices with many processors, and for software devices, whose workgroups are loops.
+const MATVEC_WIDE: MatvecTuning = MatvecTuning { threads: [64, 256], blocks: 2, workgroups: 1 };
+const MATVEC_NARROW: MatvecTuning = MatvecTuning { threads: [16, 32], blocks: 8, workgroups: 1 };
+
+impl MatvecTuning {
+    fn of(limits: &GpuLimits) -> &'static MatvecTuning {
+        if limits.subgroup_size >= 16 { &MATVEC_WIDE } else { &MATVEC_NARROW }
+    }
+
+    /// Quads of rows of a workgroup.
+    fn quads(&self, limits: &GpuLimits, panels: usize) -> u32 {
+        let wanted = (limits.processors * self.workgroups) as usize;
+        let mut quads = 4u32.min(limits.subgroup_size);
+        while quads > 2 && panels * (4 / quads as usize) < wanted {
+            quads /= 2;
+        }
+        quads
+    }
+
+    /// Invocations of a workgroup: whole subgroups, that leave as few as possible idle in the last round.
+    fn threads(&self, limits: &GpuLimits, quads: u32, blocks: u32) -> u32 {
+        let subgroup = limits.subgroup_size;
+        let most = self.threads[1].min(limits.workgroup_size);
+        let wanted = (quads * blocks.div_ceil(self.blocks)).clamp(self.threads[0].min(most), most);
+        let fewest = (wanted / 2).div_ceil(subgroup).max(1);
+        let wasted = |threads: u32| {
+            let slots = threads / quads;
+            (blocks.next_multiple_of(slots) - blocks) as f32 / blocks as f32
+        };
+        let sizes = fewest..=(wanted / subgroup).max(fewest);
+        let sizes = sizes.rev().map(|subgroups| subgroups * subgroup);
+        sizes.min_by(|a, b| wasted(*a).total_cmp(&wasted(*b))).unwrap_or(subgroup)
+    }
+}
+
+/// Sets the overrides that describe quantized panels.
+fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
+    let plan = plan.constant("BLOCKS", (k / BLOCK) as u32);
+    let PanelFormat::Quantized { bits, scales } = format else { return plan };
+    let plan = plan.constant("BITS", u32::from(bits));
+    match scales {
+        Scales::Affine { group, float } => {
+            plan.constant("SCALES", 1).constant("GROUP", u32::from(group)).constant("FLOAT", float as u32)
+        }
+        Scales::Symmetric { zero } => plan.constant("SCALES", 2).constant("ZERO", u32::from(zero)),
+        Scales::MinPer32 => plan.constant("SCALES", 3),
+        Scales::MinPer16 => plan.constant("SCALES", 4),
+        Scales::SignedPer16 { zero } => plan.constant("SCALES", 5).constant("ZERO", u32::from(zero)),
+    }
+}
+
+fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize) -> GpuPlan {
+    let tuning = MatvecTuning::of(limits);
+    let quads = tuning.quads(limits, n.div_ceil(ROWS));
+    let threads = tuning.threads(limits, quads, (k / BLOCK) as u32);
+    let plan = GpuPlan::linear(n.div_ceil(4 * quads as usize));
+    panel_constants(plan, format, k)
+        .constant("THREADS", threads)
+        .constant("SUBGROUP", limits.subgroup_size)
+        .constant("QUADS", quads)
+        .constant("TOKENS", tokens as u32)
+}
+
+/// A product with dense weights, whose workgroups take one panel each.
+fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: usize) -> GpuPlan {
+    let tuning = MatvecTuning::of(limits);
+    // Invocations that hold one k, and at least four values of k for each.
+    let share = if float == Float::F32 { 4 } else { 2 };
+    let threads = tuning.threads(limits, share, (k as u32).div_ceil(4).max(1));
+    GpuPlan::linear(n.div_ceil(ROWS))
+        .variant(DENSE)
+        .constant("FLOAT", float as u32)
+        .constant("THREADS", threads)
+        .constant("SUBGROUP", limits.subgroup_size)
+        .constant("TOKENS", tokens as u32)
+}
+
+/// A product with many tokens, whose workgroups take a square of the result. Those that read the same weights come one
+/// after the other.
+fn tiles(n: usize, tokens: usize) -> GpuPlan {
+    GpuPlan::new([tokens.div_ceil(TILE_SIDE) as u32, n.div_ceil(TILE_SIDE) as u32, 1])
+}
+
+/// What the parameters say: format, n, k and tokens.
+fn shape(context: &GpuContext<'_>) -> (PanelFormat, usize, usize, usize) {
+    let params: Params = context.params();
+    let format = PanelFormat::decode(params.format).expect("the entry point encodes a format");
+    (format, params.n as usize, params.k as usize, params.tokens as usize)
+}
+
+fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
+    let (format, n, k, tokens) = shape(context);
+    if tokens > FEW {
+        return panel_constants(tiles(n, tokens), format, k).variant(MANY_INT8);
+    }
+    matvec(context.limits(), format, n, k, tokens)
+}
+
+fn plan_exact(context: &GpuContext<'_>) -> GpuPlan {
+    let (format, n, k, tokens) = shape(context);
+    let many = tokens > FEW;
+    match format {
+        PanelFormat::Dense(float) if many => {
+            tiles(n, tokens).variant(MANY_DENSE).constant("FLOAT", float as u32)
+        }
+        PanelFormat::Dense(float) => matvec_dense(context.limits(), float, n, k, tokens),
+        _ if many => panel_constants(tiles(n, tokens), format, k).variant(MANY),
+        _ => {
+            let aligned = context.misalignment(0).is_multiple_of(16);
+            matvec(context.limits(), format, n, k, tokens).variant(if aligned { VEC } else { ANY })
+        }
+    }
+}

@@ -1,0 +1,99 @@
+// Products with few tokens: bound by how fast weights arrive. A workgroup takes QUADS quads of rows; its invocations
+// share them with blocks of 32 values along k between them, and add up at the end, in an order that depends on the
+// shape and the device alone.
+
+// Invocations of a workgroup, and of a subgroup.
+override THREADS: u32 = 64u;
+override SUBGROUP: u32 = 8u;
+// Quads of rows of a workgroup: 1, 2 or 4.
+override QUADS: u32 = 4u;
+// Tokens, at most 8.
+override TOKENS: u32 = 1u;
+
+// Invocations that share a quad, and what subgroups leave for the end.
+override SLOTS: u32 = THREADS / QUADS;
+override PARTS: u32 = THREADS / SUBGROUP * QUADS * TOKENS;
+
+var<workgroup> parts: array<vec4<f32>, PARTS>;
+
+// Adds what a subgroup's invocations of the same quad have, and leaves it to the workgroup.
+fn leave(token: u32, subgroup: u32, lane: u32, value: vec4<f32>) {
+    var sum = value;
+    for (var mask = QUADS; mask < SUBGROUP; mask *= 2u) {
+        sum += subgroupShuffleXor(sum, mask);
+    }
+    if lane < QUADS {
+        parts[(token * (THREADS / SUBGROUP) + subgroup) * QUADS + lane] = sum;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let first = (id.x + id.y * groups.x) * QUADS;
+    if first * 4u >= p.n { return; }
+    let index = subgroup * SUBGROUP + lane;
+    let quad = first % 4u + index % QUADS;
+    let panel = weight_start() + first / 4u * PANEL_VECS;
+
+    var a0 = vec4<f32>();
+    var a1 = vec4<f32>();
+    var a2 = vec4<f32>();
+    var a3 = vec4<f32>();
+    var a4 = vec4<f32>();
+    var a5 = vec4<f32>();
+    var a6 = vec4<f32>();
+    var a7 = vec4<f32>();
+    var block = index / QUADS;
+    // Two blocks at a time, so that all their loads are in flight together.
+    for (; block + SLOTS < BLOCKS; block += 2u * SLOTS) {
+        let next = block + SLOTS;
+        let x = load_block(panel, quad, block);
+        let z = load_block(panel, quad, next);
+        let s = load_scale(panel, quad, block);
+        let t = load_scale(panel, quad, next);
+        a0 = product(z, t, next, 0u, product(x, s, block, 0u, a0));
+        if TOKENS > 1u { a1 = product(z, t, next, 1u, product(x, s, block, 1u, a1)); }
+        if TOKENS > 2u { a2 = product(z, t, next, 2u, product(x, s, block, 2u, a2)); }
+        if TOKENS > 3u { a3 = product(z, t, next, 3u, product(x, s, block, 3u, a3)); }
+        if TOKENS > 4u { a4 = product(z, t, next, 4u, product(x, s, block, 4u, a4)); }
+        if TOKENS > 5u { a5 = product(z, t, next, 5u, product(x, s, block, 5u, a5)); }
+        if TOKENS > 6u { a6 = product(z, t, next, 6u, product(x, s, block, 6u, a6)); }
+        if TOKENS > 7u { a7 = product(z, t, next, 7u, product(x, s, block, 7u, a7)); }
+    }
+    if block < BLOCKS {
+        let x = load_block(panel, quad, block);
+        let s = load_scale(panel, quad, block);
+        a0 = product(x, s, block, 0u, a0);
+        if TOKENS > 1u { a1 = product(x, s, block, 1u, a1); }
+        if TOKENS > 2u { a2 = product(x, s, block, 2u, a2); }
+        if TOKENS > 3u { a3 = product(x, s, block, 3u, a3); }
+        if TOKENS > 4u { a4 = product(x, s, block, 4u, a4); }
+        if TOKENS > 5u { a5 = product(x, s, block, 5u, a5); }
+        if TOKENS > 6u { a6 = product(x, s, block, 6u, a6); }
+        if TOKENS > 7u { a7 = product(x, s, block, 7u, a7); }
+    }
+
+    leave(0u, subgroup, lane, a0);
+    if TOKENS > 1u { leave(1u, subgroup, lane, a1); }
+    if TOKENS > 2u { leave(2u, subgroup, lane, a2); }
+    if TOKENS > 3u { leave(3u, subgroup, lane, a3); }
+    if TOKENS > 4u { leave(4u, subgroup, lane, a4); }
+    if TOKENS > 5u { leave(5u, subgroup, lane, a5); }
+    if TOKENS > 6u { leave(6u, subgroup, lane, a6); }
+    if TOKENS > 7u { leave(7u, subgroup, lane, a7); }
+    workgroupBarrier();
+    for (var i = index; i < 4u * QUADS * TOKENS; i += THREADS) {
+        let token = i / (4u * QUADS);
+        let row = i % (4u * QUADS);
+        var sum = 0.0;
+        for (var s = 0u; s < THREADS / SUBGROUP; s++) {
+            sum += parts[(token * (THREADS / SUBGROUP) + s) * QUADS + row / 4u][row % 4u];
+        }
+        if first * 4u + row < p.n { put(token, first * 4u + row, sum); }
+    }
+}

@@ -24,6 +24,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &attention::ATTENTION,
     &attention::ATTENTION_SINKS,
     &copy::COPY,
+    &copy::COPY_SHARED_WORDS,
     &elementwise::ADD,
     &elementwise::ADD_BIAS,
     &elementwise::ADD_IN_PLACE,

@@ -25,13 +25,12 @@ fn divide(a: f32, b: f32) -> f32 {
     // What is left of ma * 2^shift - q * mb. Its value is small, so that 32 bits hold it.
     var rest = i32((ma << shift) - u32(q) * mb);
     let step = i32(mb);
-    for (var i = 0u; i < 8u && rest < 0; i++) {
-        q -= 1;
-        rest += step;
-    }
-    for (var i = 0u; i < 8u && rest >= step; i++) {
+    let off = rest / step - select(0, 1, rest < 0);
+    q += off;
+    rest -= off * step;
+    if rest == step {
         q += 1;
-        rest -= step;
+        rest = 0;
     }
     if 2 * rest > step {
         q += 1;

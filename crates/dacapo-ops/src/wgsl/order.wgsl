@@ -9,3 +9,8 @@ fn order_of(x: f32) -> u32 {
     }
     return bits | 0x80000000u;
 }
+
+// The bits of the float for which `order_of` gave this; of a NaN for 0.
+fn bits_of_order(order: u32) -> u32 {
+    return select(~order, order & 0x7fffffffu, order >= 0x80000000u);
+}

@@ -48,7 +48,7 @@ fn part(fraction: f32, whole: u64) -> u64 {
         return whole;
     }
     let fraction = (fraction * 4_294_967_296.0) as u32;
-    (u128::from(fraction) * u128::from(whole) >> 32) as u64
+    ((u128::from(fraction) * u128::from(whole)) >> 32) as u64
 }
 
 /// Tokens that top-k and top-p keep, in order of their index.

@@ -18,7 +18,7 @@ pub(super) fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 pub(super) fn below(total: u64, seed: [u32; 2], position: u32) -> u64 {
     let words = philox([position, 0, 0, 0], seed);
     let bits = u64::from(words[0]) << 32 | u64::from(words[1]);
-    (u128::from(bits) * u128::from(total) >> 64) as u64
+    ((u128::from(bits) * u128::from(total)) >> 64) as u64
 }
 
 #[cfg(test)]

@@ -1,31 +1,62 @@
-// The chain of filters and the draw, one workgroup. The kernel brings the logits with their bias.
+// The chain of filters and the draw, in one workgroup. The kernel brings the logits with their bias.
+//
+// The text has each large function in one place only, and a loop around them: drivers put all calls in line.
 override WORKGROUP: u32 = 256u;
 // Loads that are under way together.
 const AHEAD: u32 = 8u;
 
-// The largest logit, and log2(e) over the temperature: 1 for the filters, then the one for the draw.
 var<workgroup> largest: f32;
-var<workgroup> rate: vec2<u32>;
+// log2(e) over the temperature: 1 for the filters, then the one for the draw.
+var<workgroup> rates: array<vec2<u32>, 2>;
+
+// What the bins sum up.
+// The number of tokens, or their weights, by a digit of their rank.
+const COUNTS: u32 = 0u;
+const MASSES: u32 = 1u;
+// Weights of kept tokens in runs of tokens that follow each other, or of single tokens.
+const RUNS: u32 = 2u;
+const TOKENS: u32 = 3u;
+
+// A part of the search for a token.
+struct Search {
+    sums: u32,
+    // Digit, and those found so far.
+    stage: u32,
+    chosen: vec2<u32>,
+    // Tokens that it is about, and how many times WORKGROUP of them share a bin.
+    first: u32,
+    end: u32,
+    per_bin: u32,
+    // The last token that is kept, and the least weight at temperature 1 that is.
+    last: vec2<u32>,
+    least: vec2<u32>,
+    // Which of the rates counts.
+    rate: u32,
+}
 
 fn word(i: u32) -> u32 {
     return params.v[p.o1 / 4u + i];
 }
 
+fn has_penalties() -> bool {
+    return bitcast<f32>(word(6u)) != 1.0 || bitcast<f32>(word(7u)) != 0.0 || bitcast<f32>(word(8u)) != 0.0;
+}
+
 // A logit after penalties.
-fn element(i: u32) -> f32 {
-    let x = logit(i);
-    let repetition = bitcast<f32>(word(6u));
-    let frequency = bitcast<f32>(word(7u));
-    let presence = bitcast<f32>(word(8u));
-    if repetition == 1.0 && frequency == 0.0 && presence == 0.0 {
+fn penalized(x: f32, i: u32) -> f32 {
+    if !has_penalties() {
         return x;
     }
     let n = count(i);
     if n == 0u {
         return x;
     }
-    let scaled = select(times(x, repetition), quotient(x, repetition), x > 0.0);
-    return scaled - (times(f32(n), frequency) + presence);
+    let repetition = bitcast<f32>(word(6u));
+    var scaled = times(x, repetition);
+    if x > 0.0 {
+        scaled = quotient(x, repetition);
+    }
+    return scaled - (times(f32(n), bitcast<f32>(word(7u))) + bitcast<f32>(word(8u)));
 }
 
 // x / by, as exactly as it can be had.
@@ -40,143 +71,192 @@ fn quotient(x: f32, by: f32) -> f32 {
     return x / by;
 }
 
-fn measure(x: f32, weighted: bool) -> vec2<u32> {
-    if weighted {
-        return weight(x - largest, rate);
-    }
-    return vec2<u32>(1u, 0u);
-}
-
 // Index of the largest logit.
 fn best(at: Invocation) -> u32 {
     let n = elements();
     var order = 0u;
     var index = 0u;
-    for (var i = at.index; i < n; i += WORKGROUP * AHEAD) {
-        var values: array<f32, AHEAD>;
-        for (var j = 0u; j < AHEAD; j++) {
-            values[j] = element(min(i + j * WORKGROUP, n - 1u));
-        }
-        for (var j = 0u; j < AHEAD; j++) {
-            let found = order_of(values[j]);
+    if has_penalties() {
+        for (var i = at.index; i < n; i += WORKGROUP) {
+            let found = order_of(penalized(logit(i), i));
             if found > order {
                 order = found;
-                index = min(i + j * WORKGROUP, n - 1u);
+                index = i;
+            }
+        }
+    } else {
+        for (var i = at.index; i < n; i += WORKGROUP * AHEAD) {
+            var values: array<f32, AHEAD>;
+            for (var j = 0u; j < AHEAD; j++) {
+                values[j] = logit(min(i + j * WORKGROUP, n - 1u));
+            }
+            for (var j = 0u; j < AHEAD; j++) {
+                let found = order_of(values[j]);
+                if found > order {
+                    order = found;
+                    index = min(i + j * WORKGROUP, n - 1u);
+                }
             }
         }
     }
     let highest = workgroup_max_u32(order, at);
     let first = workgroup_max_u32(select(0u, ~index, order == highest && order != 0u), at);
+    if at.index == 0u {
+        largest = bitcast<f32>(bits_of_order(highest));
+    }
     return select(0u, ~first, highest != 0u);
 }
 
-// Weight of a token, if it is among those up to `last` and weighs at least `floor` at a temperature of 1.
-fn kept_weight(i: u32, last: vec2<u32>, floor: vec2<u32>) -> vec2<u32> {
-    let x = element(i);
-    if !reaches(rank_of(x), i, last) {
-        return vec2<u32>(0u);
+// What a token adds to its bin.
+fn weight_in(search: Search, x: f32, rank: u32, i: u32) -> vec2<u32> {
+    let none = vec2<u32>(0u);
+    if search.sums <= MASSES {
+        if !agrees(rank, i, search.stage, search.chosen) {
+            return none;
+        }
+        if search.sums == COUNTS {
+            return vec2<u32>(1u, 0u);
+        }
+    } else if !reaches(rank, i, search.last) {
+        return none;
     }
-    if any(floor != vec2<u32>(0u)) && wide_less(weight(x - largest, unit_rate()), floor) {
-        return vec2<u32>(0u);
+    var found = none;
+    for (var which = select(0u, search.rate, all(search.least == none)); which <= search.rate; which++) {
+        found = weight(x - largest, rates[which]);
+        if which == 0u && wide_less(found, search.least) {
+            return none;
+        }
     }
-    return weight(x - largest, rate);
+    return found;
 }
 
-fn unit_rate() -> vec2<u32> {
-    return vec2<u32>(0xb8aa3b29u, 127u);
-}
-
-// Puts the kept weights from token `first` up to `end` into bins, `per_bin` runs of WORKGROUP tokens in each.
-fn fill_runs(at: Invocation, first: u32, end: u32, per_bin: u32, last: vec2<u32>, floor: vec2<u32>) {
+// Clears the bins and fills them.
+fn fill(at: Invocation, search: Search) {
     clear_bins(at);
-    var bin = 0u;
-    for (var run = first; run < end; run += WORKGROUP * per_bin) {
+    let n = elements();
+    var next = logit(min(search.first + at.index, n - 1u));
+    for (var run = search.first; run < search.end; run += WORKGROUP) {
+        let i = run + at.index;
+        let now = next;
+        next = logit(min(i + WORKGROUP, n - 1u));
         var sum = vec2<u32>(0u);
-        for (var n = 0u; n < per_bin; n++) {
-            let i = run + n * WORKGROUP + at.index;
-            if i < end {
-                sum = wide_sum(sum, kept_weight(i, last, floor));
+        var bin = at.index;
+        if i < search.end {
+            let x = penalized(now, i);
+            let rank = rank_of(x);
+            sum = weight_in(search, x, rank, i);
+            if search.sums <= MASSES {
+                bin = digit(rank, i, search.stage);
             }
         }
-        // A subgroup's sum, in four parts of 16 bits.
-        let low = subgroupAdd(vec2<u32>(sum.x & 0xffffu, sum.x >> 16u));
-        let high = subgroupAdd(vec2<u32>(sum.y & 0xffffu, sum.y >> 16u));
-        if at.lane == 0u {
-            let upper = high.x + (high.y << 16u);
-            let middle = wide_sum(vec2<u32>(low.x, upper), vec2<u32>(low.y << 16u, low.y >> 16u));
-            add_to_bin(bin, middle);
+        if search.sums == RUNS {
+            // A subgroup's sum, in four parts of 16 bits.
+            let low = subgroupAdd(vec2<u32>(sum.x & 0xffffu, sum.x >> 16u));
+            let high = subgroupAdd(vec2<u32>(sum.y & 0xffffu, sum.y >> 16u));
+            let upper = vec2<u32>(low.x, high.x + (high.y << 16u));
+            sum = wide_sum(upper, vec2<u32>(low.y << 16u, low.y >> 16u));
+            if at.lane != 0u {
+                sum = vec2<u32>(0u);
+            }
+            bin = (run - search.first) / (WORKGROUP * search.per_bin);
         }
-        bin++;
+        if any(sum != vec2<u32>(0u)) {
+            add_to_bin(bin, sum);
+        }
     }
+}
+
+// Draws a token. The search takes these steps: 0, the last token that top-k keeps; 1, the weight of all that are kept;
+// 2, the last token that top-p keeps; 3, the weight of all that are kept at the temperature, the draw, and the stretch of
+// runs that it falls into; 4, the run; 5, the token.
+fn draw(at: Invocation) -> u32 {
+    let n = elements();
+    let top_k = word(3u);
+    let limited = top_k > 0u && top_k < n;
+    let top_p = bitcast<f32>(word(4u));
+    let nucleus = top_p < 1.0;
+    let min_p = bitcast<f32>(word(5u));
+    let one = vec2<u32>(1u, 0u);
+    // At most 64 stretches of runs.
+    let per_bin = ((n + WORKGROUP - 1u) / WORKGROUP + 63u) / 64u;
+    var search = Search(COUNTS, 0u, vec2<u32>(0u), 0u, n, per_bin, vec2<u32>(0xffffffffu), vec2<u32>(0u), 0u);
+    var goal = vec2<u32>(top_k, 0u);
+    var step_number = select(select(3u, 1u, nucleus), 0u, limited);
+    for (var turn_number = 0u; turn_number < 2u * STAGES + 4u; turn_number++) {
+        switch step_number {
+            case 0u: { search.sums = COUNTS; }
+            case 1u: { search.sums = RUNS; }
+            case 2u: { search.sums = MASSES; }
+            case 3u: {
+                search.sums = RUNS;
+                search.rate = 1u;
+                if min_p > 0.0 {
+                    search.least = part_of(min_p, vec2<u32>(0u, 0x1000u));
+                }
+            }
+            case 4u: { search.per_bin = 1u; }
+            default: { search.sums = TOKENS; }
+        }
+        fill(at, search);
+        let before = scan_bins(at);
+        if step_number == 1u {
+            goal = part_of(top_p, bins_total());
+            if all(goal == vec2<u32>(0u)) {
+                goal = one;
+            }
+            search.stage = 0u;
+            search.chosen = vec2<u32>(0u);
+            step_number = 2u;
+            continue;
+        }
+        if step_number == 3u {
+            let position = step.v[p.o2 / 4u] + p.advance;
+            goal = wide_sum(draw_below(bins_total(), vec2<u32>(word(0u), word(1u)), position), one);
+        }
+        find_bin(at, before, goal);
+        let bin = found_bin;
+        goal = found_rest;
+        if step_number == 5u {
+            return search.first + bin;
+        }
+        if step_number >= 3u {
+            search.first += bin * search.per_bin * WORKGROUP;
+            search.end = min(search.first + search.per_bin * WORKGROUP, n);
+            step_number++;
+            continue;
+        }
+        search.chosen = with_digit(search.chosen, search.stage, bin);
+        let whole = all(goal == bin_value(bin));
+        if whole || search.stage == STAGES - 1u {
+            search.last = search.chosen;
+            if whole {
+                search.last |= digits_behind(search.stage);
+            }
+            step_number = select(3u, 1u, nucleus && step_number == 0u);
+        } else {
+            search.stage++;
+        }
+    }
+    return 0u;
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(at: Invocation) {
-    let n = elements();
-    let top = best(at);
+    var chosen = best(at);
     let temperature = word(2u);
-    let highest = element(top);
-    let finite = (bitcast<u32>(highest) & 0x7fffffffu) < 0x7f800000u;
-    // Negative, denormal or NaN: no temperature to draw at.
-    if !finite || temperature < 0x800000u || temperature > 0x7f800000u {
-        workgroupBarrier();
+    workgroupBarrier();
+    // Otherwise nothing to draw among, or a temperature that is negative, denormal or NaN.
+    let finite = (bitcast<u32>(largest) & 0x7fffffffu) < 0x7f800000u;
+    if finite && temperature >= 0x800000u && temperature <= 0x7f800000u {
         if at.index == 0u {
-            choose(top);
+            rates[0] = rate_of(0x3f800000u);
+            rates[1] = rate_of(temperature);
         }
-        return;
+        make_powers(at);
+        chosen = draw(at);
     }
-    if at.index == 0u {
-        largest = highest;
-        rate = unit_rate();
-    }
-    make_powers(at);
-
-    // The last token in order that top-k and top-p keep.
-    var last = vec2<u32>(0xffffffffu);
-    let top_k = word(3u);
-    if top_k > 0u && top_k < n {
-        last = select_last(at, vec2<u32>(top_k, 0u), false);
-    }
-    let top_p = bitcast<f32>(word(4u));
-    let none = vec2<u32>(0u);
-    let runs = (n + WORKGROUP - 1u) / WORKGROUP;
-    let per_bin = (runs + 63u) / 64u;
-    if top_p < 1.0 {
-        fill_runs(at, 0u, n, per_bin, last, none);
-        scan_bins(at);
-        let goal = part_of(top_p, bins_total());
-        last = select_last(at, select(goal, vec2<u32>(1u, 0u), all(goal == none)), true);
-    }
-    var floor = none;
-    let min_p = bitcast<f32>(word(5u));
-    if min_p > 0.0 {
-        floor = part_of(min_p, vec2<u32>(0u, 0x1000u));
-    }
-
     workgroupBarrier();
     if at.index == 0u {
-        rate = rate_of(temperature);
-    }
-    // Tokens in order of their index: the bin, the run in it, the token in that.
-    fill_runs(at, 0u, n, per_bin, last, floor);
-    var before = scan_bins(at);
-    let position = step.v[p.o2 / 4u] + p.advance;
-    let drawn = draw_below(bins_total(), vec2<u32>(word(0u), word(1u)), position);
-    find_bin(at, before, wide_sum(drawn, vec2<u32>(1u, 0u)));
-    var first = found_bin * per_bin * WORKGROUP;
-    var rest = found_rest;
-    fill_runs(at, first, min(first + per_bin * WORKGROUP, n), 1u, last, floor);
-    before = scan_bins(at);
-    find_bin(at, before, rest);
-    first += found_bin * WORKGROUP;
-    rest = found_rest;
-    clear_bins(at);
-    if first + at.index < n {
-        add_to_bin(at.index, kept_weight(first + at.index, last, floor));
-    }
-    before = scan_bins(at);
-    find_bin(at, before, rest);
-    if at.index == 0u {
-        choose(first + found_bin);
+        choose(chosen);
     }
 }

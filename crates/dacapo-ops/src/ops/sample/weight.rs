@@ -61,7 +61,7 @@ impl Rate {
     /// For a positive temperature that is normal or infinite.
     pub fn new(temperature: f32) -> Self {
         let (exponent, mantissa) = parts(temperature.to_bits());
-        Rate { mantissa: (LOG2_E / u64::from(mantissa) >> 8) as u32, exponent }
+        Rate { mantissa: ((LOG2_E / u64::from(mantissa)) >> 8) as u32, exponent }
     }
 }
 

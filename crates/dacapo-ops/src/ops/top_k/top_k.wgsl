@@ -14,16 +14,41 @@ const PORTION: u32 = 1024u;
 var<workgroup> gathered: atomic<u32>;
 var<workgroup> row: u32;
 
-fn elements() -> u32 {
-    return p.dim;
-}
+// Elements that are loaded together.
+const AHEAD: u32 = 4u;
 
 fn element(i: u32) -> f32 {
     return x.v[p.o0 / 4u + row * p.dim + i];
 }
 
-fn measure(x: f32, weighted: bool) -> vec2<u32> {
-    return vec2<u32>(1u, 0u);
+// The pair of the `count`-th element in order.
+fn select_last(at: Invocation, count: u32) -> vec2<u32> {
+    var goal = vec2<u32>(count, 0u);
+    var chosen = vec2<u32>(0u);
+    for (var stage = 0u; stage < STAGES; stage++) {
+        clear_bins(at);
+        for (var i = at.index; i < p.dim; i += WORKGROUP * AHEAD) {
+            var ahead: array<f32, AHEAD>;
+            for (var j = 0u; j < AHEAD; j++) {
+                ahead[j] = element(min(i + j * WORKGROUP, p.dim - 1u));
+            }
+            for (var j = 0u; j < AHEAD; j++) {
+                let index = i + j * WORKGROUP;
+                let rank = rank_of(ahead[j]);
+                if index < p.dim && agrees(rank, index, stage, chosen) {
+                    add_to_bin(digit(rank, index, stage), vec2<u32>(1u, 0u));
+                }
+            }
+        }
+        find_bin(at, scan_bins(at), goal);
+        goal = found_rest;
+        chosen = with_digit(chosen, stage, found_bin);
+        // The whole bin is needed, whatever its further digits.
+        if all(goal == bin_value(found_bin)) {
+            return chosen | digits_behind(stage);
+        }
+    }
+    return chosen;
 }
 
 // Puts the pairs from behind `first` up to `last` into `scan_low` and `scan_high`, in any order.
@@ -83,7 +108,7 @@ fn main(at: Invocation) {
     var first = vec2<u32>(0u);
     for (var done = 0u; done < p.k; done += PORTION) {
         let count = min(p.k - done, PORTION);
-        let last = select_last(at, vec2<u32>(done + count, 0u), false);
+        let last = select_last(at, done + count);
         gather(at, first, last, done == 0u);
         var len = 1u;
         while len < count {

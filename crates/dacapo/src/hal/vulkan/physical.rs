@@ -122,8 +122,13 @@ fn describe(instance: &Instance, raw: vk::PhysicalDevice, index: usize) -> Resul
         full_subgroups: found.full_subgroups,
     };
     let processors = processors(instance, raw, has(ash::nv::shader_sm_builtins::NAME));
-    let limits = limits(&base.limits, v11.subgroup_size, &features, processors);
+    let mut limits = limits(&base.limits, v11.subgroup_size, &features, processors);
     let sizes = if found.subgroup_control { [v13.min_subgroup_size, v13.max_subgroup_size] } else { [0; 2] };
+    if found.subgroup_control {
+        // Pipelines ask for a subgroup size, and then a workgroup has so many subgroups at most.
+        let most = v13.max_compute_workgroup_subgroups.saturating_mul(limits.subgroup_size);
+        limits.workgroup_size = limits.workgroup_size.min(most);
+    }
     let driver = |name: Option<&CStr>| name.map_or(String::new(), |n| n.to_string_lossy().into_owned());
     let info = DeviceInfo {
         backend: BackendKind::Vulkan,

@@ -1,9 +1,14 @@
 //! Attention over a cache of keys and values.
 
 mod cpu;
+mod gpu;
+mod split;
+#[cfg(test)]
+mod tests;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Error, Kernel, OpKind, Result};
 
+pub use self::split::{ATTENTION_COMBINE, ATTENTION_COMBINE_SINKS, ATTENTION_PART};
 use super::kv_write::check_cache;
 use crate::check;
 
@@ -42,6 +47,8 @@ struct Params {
     /// 0 without.
     window: u32,
     causal: u32,
+    /// Parts that the positions are cut into: 1 for all at once.
+    splits: u32,
 }
 
 /// Attention.
@@ -56,7 +63,7 @@ pub static ATTENTION: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<4>, run: cpu::run },
-    gpu: None,
+    gpu: Some(&gpu::ATTENTION),
 };
 
 /// Attention with sinks.
@@ -72,7 +79,7 @@ pub static ATTENTION_SINKS: Kernel = Kernel {
         Binding::write("out"),
     ],
     cpu: CpuTwin { plan: cpu::plan::<5>, run: cpu::run_sinks },
-    gpu: None,
+    gpu: Some(&gpu::SINKS),
 };
 
 /// `out[t, h] = sum_j softmax_j(scale * q[t, h] . k[h / G, j]) v[h / G, j]` (Vaswani et al., 2017), with `G = H / KVH`
@@ -89,7 +96,7 @@ pub static ATTENTION_SINKS: Kernel = Kernel {
 ///
 /// # Errors
 /// An element type or a shape that does not fit, heads that are not a multiple of the cache's, more tokens than
-/// slots, a window of 0, or a softcap that is not positive.
+/// slots, a window of 0, a softcap that is not positive, or on a GPU values of more than 2048 elements.
 #[allow(clippy::too_many_arguments)] // What the operation has.
 pub fn attention(
     enc: &mut CommandEncoder,
@@ -101,15 +108,46 @@ pub fn attention(
     out: &Buffer,
     options: AttentionOptions,
 ) -> Result<()> {
-    let kernel = if sinks.is_some() { &ATTENTION_SINKS } else { &ATTENTION };
-    let params = check_arguments(kernel.name, q, k_cache, v_cache, out, options)?;
-    check::step(kernel.name, step)?;
-    let mut dispatch = Dispatch::new(kernel).buffer(q).buffer(k_cache).buffer(v_cache).buffer(step);
+    let name = if sinks.is_some() { ATTENTION_SINKS.name } else { ATTENTION.name };
+    let params = check_arguments(name, q, k_cache, v_cache, out, options)?;
+    check::step(name, step)?;
     if let Some(sinks) = sinks {
-        check::f32s(kernel.name, "sinks", sinks, params.heads as usize)?;
-        dispatch = dispatch.buffer(sinks);
+        check::f32s(name, "sinks", sinks, params.heads as usize)?;
     }
-    enc.dispatch(dispatch.buffer(out).bytes(&params))
+    let args = Arguments { q, k_cache, v_cache, step, sinks, out };
+    let gpu = enc.device().info().gpu.as_ref();
+    if gpu.is_some() && params.value_dim as usize > gpu::MOST_VALUE_DIM {
+        let expected = format!("heads of at most {} elements on a GPU", gpu::MOST_VALUE_DIM);
+        return Err(Error::argument(name, "v_cache", expected, params.value_dim));
+    }
+    match split::splits(&params, gpu) {
+        0 | 1 => args.dispatch(enc, &params),
+        splits => split::attention(enc, &args, &params, splits),
+    }
+}
+
+/// The buffers of a call.
+#[derive(Debug, Clone, Copy)]
+struct Arguments<'a> {
+    q: &'a Buffer,
+    k_cache: &'a Buffer,
+    v_cache: &'a Buffer,
+    step: &'a Buffer,
+    sinks: Option<&'a Buffer>,
+    out: &'a Buffer,
+}
+
+impl Arguments<'_> {
+    /// Attention in one dispatch.
+    fn dispatch(&self, enc: &mut CommandEncoder, params: &Params) -> Result<()> {
+        let kernel = if self.sinks.is_some() { &ATTENTION_SINKS } else { &ATTENTION };
+        let mut dispatch = Dispatch::new(kernel).buffer(self.q).buffer(self.k_cache).buffer(self.v_cache);
+        dispatch = dispatch.buffer(self.step);
+        if let Some(sinks) = self.sinks {
+            dispatch = dispatch.buffer(sinks);
+        }
+        enc.dispatch(dispatch.buffer(self.out).bytes(params))
+    }
 }
 
 fn check_arguments(
@@ -166,5 +204,6 @@ fn check_arguments(
         // A window beyond every position is none.
         window: options.window.and_then(|w| u32::try_from(w).ok()).unwrap_or(0),
         causal: u32::from(options.causal),
+        splits: 1,
     })
 }

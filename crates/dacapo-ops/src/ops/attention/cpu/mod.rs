@@ -7,6 +7,7 @@
 
 mod many;
 mod one;
+pub(super) mod split;
 #[cfg(test)]
 mod tests;
 

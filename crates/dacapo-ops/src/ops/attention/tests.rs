@@ -1,0 +1,71 @@
+//! The kernels of split attention against those of attention in one piece, on the CPU.
+
+use dacapo::{DType, Device, DeviceOptions, GraphOptions};
+use half::f16;
+
+use super::*;
+
+fn noise(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Results in one piece and in `splits`.
+fn both(
+    device: &Device,
+    splits: usize,
+    tokens: usize,
+    position: usize,
+    options: AttentionOptions,
+    sinks: bool,
+) -> [Vec<f32>; 2] {
+    let (heads, kv_heads, slots, key_dim, value_dim) = (6, 2, 300, 20, 13);
+    let q = device.upload(&noise(1, tokens * heads * key_dim), &[tokens, heads, key_dim]).expect("memory");
+    let cache = |seed, dim| {
+        let shape = [kv_heads, slots, dim];
+        let values: Vec<f16> = noise(seed, shape.iter().product()).into_iter().map(f16::from_f32).collect();
+        device.upload(&values, &shape).expect("memory")
+    };
+    let (k, v) = (cache(2, key_dim), cache(3, value_dim));
+    let sinks = sinks.then(|| device.upload(&noise(4, heads), &[heads]).expect("memory"));
+    let step = device.upload(&[position as u32], &[1]).expect("memory");
+    let out = [(); 2].map(|()| device.alloc(DType::F32, &[tokens, heads, value_dim]).expect("memory"));
+    let params = check_arguments("test", &q, &k, &v, &out[0], options).expect("fits");
+    let mut enc = device.encoder("test").expect("an encoder");
+    enc.start_capture().expect("captures");
+    for (out, splits) in out.iter().zip([1, splits]) {
+        let args = Arguments { q: &q, k_cache: &k, v_cache: &v, step: &step, sinks: sinks.as_ref(), out };
+        match splits {
+            1 => args.dispatch(&mut enc, &params).expect("fits"),
+            _ => split::attention(&mut enc, &args, &params, splits).expect("fits"),
+        }
+    }
+    let graph = enc.take_capture().expect("captured");
+    let graph = graph.compile(device, "test", &GraphOptions::default()).expect("compiles");
+    graph.replay().and_then(|replay| replay.wait()).expect("runs");
+    out.map(|out| out.to_vec().expect("finished"))
+}
+
+#[test]
+fn splits_come_together_to_the_same() {
+    let device = Device::open(DeviceOptions::default()).expect("the CPU is there");
+    let plain = AttentionOptions::causal(0.5);
+    let window = AttentionOptions { window: Some(150), softcap: Some(2.0), ..plain };
+    for (position, tokens) in [(0, 1), (63, 1), (64, 3), (200, 8), (298, 2)] {
+        for splits in [2, 3, 5, 100] {
+            for (options, sinks) in [(plain, false), (plain, true), (window, true)] {
+                let [whole, split] = both(&device, splits, tokens, position, options, sinks);
+                for (whole, split) in whole.iter().zip(&split) {
+                    assert!(
+                        (whole - split).abs() < 2e-6,
+                        "{whole} in one, {split} in {splits} at {position}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -41,7 +41,8 @@ impl Default for FinishOptions {
 pub struct Report {
     /// Dispatches, barriers and the rest, for this session alone.
     pub counters: Counters,
-    /// Groups of concurrent dispatches, over all submissions.
+    /// Groups of concurrent dispatches, over all submissions; those of graphs that the session replayed are not among
+    /// them.
     pub groups: u64,
     /// What each pass did.
     pub passes: PassReports,
@@ -134,9 +135,10 @@ fn timed(encoder: &CommandEncoder, recorded: &ComputeGraph, options: &FinishOpti
 /// Commits what is encoded.
 fn report(encoder: CommandEncoder, passes: PassReports, wait: bool) -> Result<Report> {
     let mut counters = encoder.counters();
+    let groups = encoder.groups();
+    counters.submissions += encoder.submissions();
     let submission = encoder.commit()?;
-    counters.submissions += 1;
-    ended(submission, counters, passes, wait)
+    Ok(Report { groups, ..ended(submission, counters, passes, wait)? })
 }
 
 fn ended(submission: Submission, mut counters: Counters, passes: PassReports, wait: bool) -> Result<Report> {

@@ -49,6 +49,7 @@ mod executor;
 mod graph;
 mod hal;
 mod hazard;
+mod ledger;
 mod pool;
 mod profile;
 mod range_set;

@@ -116,6 +116,7 @@ impl ComputeGraph {
             optimize: Span { start, end: optimized },
             encode: Span { start: optimized, end: Instant::now() },
         };
+        let uses = uses.lasting();
         let encoded = Encoded { recordings, uses, counters, groups: options.timing.then_some(groups), times };
         Ok(CompiledGraph::new(device, label, graph, encoded, reports))
     }

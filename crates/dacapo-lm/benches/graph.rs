@@ -52,7 +52,7 @@ fn measure(name: &str, model: &Model) -> Result<(), Box<dyn std::error::Error>> 
         ("look-ahead of 64", Strategy::LookAhead(64)),
         ("levels", Strategy::Levels),
     ] {
-        let (_, r) = graph.reorder(&ScheduleOptions { strategy });
+        let (_, r) = graph.reorder(&ScheduleOptions::from(strategy));
         println!("  {label:<18} {:>10} {:>7} {:>12} {:>6}", r.dispatches, r.groups, r.lower_bound, r.moved);
     }
     let (_, reports) = graph.optimize(device, &GraphOptions::default())?;

@@ -132,6 +132,14 @@ pub enum Error {
         /// The buffer or argument.
         what: String,
     },
+    /// The transient values of a graph do not fit into the memory that they may take.
+    #[error("transient values may take {limit} bytes, but no arrangement found takes less than {least}")]
+    MemoryLimit {
+        /// Bytes that they may take.
+        limit: usize,
+        /// The least that an arrangement was found for.
+        least: usize,
+    },
     /// A dispatch of a graph reads transient memory that nothing before it has written.
     #[error(
         "dispatch {node} ({kernel}): argument {argument} reads transient memory that was not written before"

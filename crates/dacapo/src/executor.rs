@@ -86,9 +86,10 @@ impl GraphSession {
     /// If the options name passes or timing and the session does not record; as [`ComputeGraph::optimize`] and
     /// [`CommandEncoder::commit`]; and, if told to wait, what made the work fail.
     pub fn finish(mut self, options: FinishOptions) -> Result<Report> {
-        let GraphOptions { fuse, reorder, chunk, timing } = options.graph;
+        let GraphOptions { fuse, reorder, memory_limit, chunk, timing } = options.graph;
         if !self.encoder.is_capturing() {
-            if !fuse.is_empty() || reorder.is_some() || chunk.is_some() || timing {
+            let passes = !fuse.is_empty() || reorder.is_some() || memory_limit.is_some() || chunk.is_some();
+            if passes || timing {
                 let state = "with passes or timing in a session that does not record";
                 return Err(Error::State { call: "finish", state });
             }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{SLOW, crash, device, increment, mixed};
 use dacapo::{
-    Buffer, ChunkOptions, CompiledGraph, DType, Device, DeviceOptions, Dispatch, EncoderSession, Error,
+    Buffer, ChunkOptions, CompiledGraph, Cost, DType, Device, DeviceOptions, Dispatch, EncoderSession, Error,
     FaultPlan, FaultPoint, GraphExecutor, GraphOptions, ResidencySet, SessionState, SharedEvent, Submission,
 };
 
@@ -277,7 +277,7 @@ fn an_encoder_of_the_callers_own_still_obeys_the_fence() {
 }
 
 /// Each dispatch in a submission of its own.
-const EACH: ChunkOptions = ChunkOptions { first: 1, budget: 1, cost: |_| 1 };
+const EACH: ChunkOptions = ChunkOptions { first: 1, budget: 1, cost: Cost::Of(|_| 1) };
 
 fn compiled(
     device: &Device,

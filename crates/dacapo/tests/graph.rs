@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{MIX_MIX, PANIC, PATTERNS, SLOW, device, increment, mix, mixed};
 use dacapo::{
-    Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel, DType, Device,
+    Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel, DType, Device,
     Dispatch, Error, FinishOptions, FuseMatch, FusePattern, FuseReport, GraphCache, GraphExecutor,
     GraphOptions, OpKind, Refusal, ScheduleOptions, Spread, Strategy,
 };
@@ -541,6 +541,38 @@ fn the_cache_is_bounded_and_forgets_the_oldest() {
     assert!(cache.is_empty());
     held.replay().unwrap().wait().unwrap();
     assert_eq!(x.to_vec::<u32>().unwrap()[0], 14);
+}
+
+#[test]
+fn the_smallest_bucket_that_fits_is_replayed() {
+    let device = device(2);
+    let lengths = Buckets::doubling(2, 12);
+    assert_eq!((lengths.sizes(), Buckets::new([3, 1, 3]).sizes()), (&[2, 4, 8, 12][..], &[1, 3][..]));
+    let rows = Buckets::new([1, 3]);
+    let x = device.alloc(DType::U32, &[3 * LEN]).unwrap();
+    let mut cache = GraphCache::new(3);
+    let mut compiled = Vec::new();
+    let mut run = |length: usize, count: usize| -> Result<usize, Error> {
+        let graph = cache.fit_or_compile([&lengths, &rows], [length, count], |[length, count]| {
+            compiled.push([length, count]);
+            let row = |row| increment(&x.slice_view(row * LEN, &[length]).unwrap(), 1);
+            record(&device, (0..count).map(row)).compile(&device, "bucket", &GraphOptions::default())
+        })?;
+        graph.replay()?.wait()?;
+        Ok(graph.graph().len())
+    };
+    for (length, count) in [(0, 1), (2, 1), (3, 1), (4, 0), (5, 2), (8, 3), (12, 3), (1, 1)] {
+        assert_eq!(run(length, count).unwrap(), if count < 2 { 1 } else { 3 });
+    }
+    assert!(matches!(run(13, 1), Err(Error::NoBucket { need: 13, largest: 12 })));
+    assert!(matches!(run(1, 4), Err(Error::NoBucket { need: 4, largest: 3 })));
+    // The last is compiled again: it gave way to the three after it.
+    assert_eq!(compiled, [[2, 1], [4, 1], [8, 3], [12, 3], [2, 1]]);
+    assert_eq!((cache.len(), cache.stats().hits, cache.stats().evictions), (3, 3, 2));
+    let found = x.to_vec::<u32>().unwrap();
+    assert_eq!(found[..LEN], [8, 8, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0]);
+    assert_eq!(found[LEN..LEN + 13], [3, 3, 3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0]);
+    assert!(matches!(Buckets::new([]).fit(0), Err(Error::NoBucket { need: 0, largest: 0 })));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::dispatch::Dispatch;
 use crate::hal::kernel::{Kernel, OpKind};
 use crate::hazard::MemRange;
 
+mod buckets;
 mod cache;
 mod chunk;
 mod compile;
@@ -21,6 +22,7 @@ mod memory;
 mod replay;
 mod schedule;
 
+pub use buckets::Buckets;
 pub use cache::{CacheStats, GraphCache};
 pub use chunk::{ChunkOptions, ChunkReport, Cost};
 pub use compile::{GraphOptions, PassReports};

@@ -181,7 +181,7 @@ impl Profiler<'_> {
         label: &'static str,
         (record, graph): (Span, ComputeGraph),
     ) -> Result<(usize, CompiledGraph)> {
-        let options = GraphOptions { timing: true, ..GraphOptions::default() };
+        let options = GraphOptions { timing: true, ..self.session.options().graph };
         let compiled = graph.compile(self.session.model().device(), label, &options)?;
         let times = compiled.compile_times();
         let nodes = compiled.graph().nodes().iter().map(|node| ProfiledNode {

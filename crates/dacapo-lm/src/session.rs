@@ -25,10 +25,19 @@ const KEPT_PASSES: usize = 6;
 /// Compiled decode steps that are kept: one for each slot of the sampler, with and without a bias.
 const KEPT_STEPS: usize = 2 * SLOTS;
 
+/// How a session runs its passes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionOptions {
+    /// The passes that each graph goes through before it is encoded. No choice changes a bit of any result. Default: what
+    /// the engine does by default.
+    pub graph: GraphOptions,
+}
+
 /// A context of a model: the tokens so far, with their keys and values.
 #[derive(Debug)]
 pub struct Session {
     model: Model,
+    options: SessionOptions,
     pub(crate) cache: KvCache,
     pub(crate) tokens: Vec<u32>,
     /// U32 `[1]`: position of a pass's first token.
@@ -47,7 +56,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(model: &Model) -> Result<Self> {
+    pub(crate) fn new(model: &Model, options: SessionOptions) -> Result<Self> {
         let (device, config) = (model.device(), model.config());
         let cache = KvCache::new(
             device,
@@ -59,6 +68,7 @@ impl Session {
         )?;
         Ok(Session {
             model: model.clone(),
+            options,
             cache,
             tokens: Vec::new(),
             step: device.alloc(DType::U32, &[1])?,
@@ -74,6 +84,11 @@ impl Session {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// How the session runs its passes.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
     }
 
     /// The tokens that the context holds.
@@ -167,7 +182,7 @@ impl Session {
         let compile = || {
             let io = Io { cache, step, tokens: &input, logits, output };
             let graph = record(model, io, |_| Ok(()))?;
-            Ok::<_, Error>(graph.compile(model.device(), "prefill", &GraphOptions::default())?)
+            Ok::<_, Error>(graph.compile(model.device(), "prefill", &self.options.graph)?)
         };
         let graph: Arc<CompiledGraph> = self.passes.get_or_compile(&key, compile)?;
         graph.replay()?.wait()?;
@@ -200,11 +215,11 @@ impl Session {
 
     /// The compiled decode step of a slot of the sampler.
     pub(crate) fn step_graph(&mut self, slot: usize) -> Result<Arc<CompiledGraph>> {
-        let Session { model, cache, step, logits, sampler, steps, .. } = self;
+        let Session { model, options, cache, step, logits, sampler, steps, .. } = self;
         let io = Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last };
         let compile = || {
             let graph = record_step(model, io, sampler, slot)?;
-            Ok(graph.compile(model.device(), "decode", &GraphOptions::default())?)
+            Ok(graph.compile(model.device(), "decode", &options.graph)?)
         };
         steps.get_or_compile(&(slot, sampler.is_biased()), compile)
     }

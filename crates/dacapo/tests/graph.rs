@@ -580,4 +580,7 @@ fn compiled_graphs_are_send_and_sync() {
     fn check<T: Send + Sync>() {}
     check::<CompiledGraph>();
     check::<GraphCache<usize>>();
+    check::<Buckets>();
+    check::<CostModel>();
+    check::<ComputeGraph>();
 }

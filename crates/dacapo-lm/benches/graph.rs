@@ -124,13 +124,16 @@ fn host(model: &Model, graph: &ComputeGraph) -> Result {
         let mut encoder = device.encoder("anew")?;
         Ok(placed.encode_sequential(&mut encoder)?)
     })?;
+    // Behind a step that runs, as a generation does it: nobody has to be woken.
     let mut replays = Vec::with_capacity(RUNS);
+    let mut running = compiled.replay()?;
     for _ in 0..RUNS {
         let start = Instant::now();
-        let submission = compiled.replay()?;
+        let next = compiled.replay()?;
         replays.push(start.elapsed());
-        submission.wait()?;
+        std::mem::replace(&mut running, next).wait()?;
     }
+    running.wait()?;
     replays.sort();
     let replay = replays[RUNS / 2];
     let ratio = encode.as_secs_f64() / replay.as_secs_f64();

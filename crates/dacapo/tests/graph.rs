@@ -254,7 +254,7 @@ fn groups_are_filled_with_threads_too() {
     let graph = record(&device, links.into_iter().chain(free));
     assert_eq!(graph.nodes().iter().map(CapturedNode::threads).sum::<u64>(), 4008);
     let [idle, busy] = [0, 1000].map(|occupancy| {
-        let options = ScheduleOptions { occupancy, ..ScheduleOptions::default() };
+        let options = ScheduleOptions { occupancy: Some(occupancy), ..ScheduleOptions::default() };
         graph.reorder(&options).1
     });
     assert_eq!((idle.groups, busy.groups), (4, 4));
@@ -262,6 +262,7 @@ fn groups_are_filled_with_threads_too() {
     assert_eq!(busy.underfull, 0);
     assert_eq!((idle.group_threads.min, idle.group_threads.max), (2, 2002));
     // A kernel that was given no grid counts by what it writes.
+    assert_eq!(device.info().occupancy() * 2, common::device(2).info().occupancy());
     assert_eq!(record(&device, [increment(&chain, 1)]).nodes()[0].threads(), 1000);
 }
 

@@ -74,7 +74,12 @@ impl ComputeGraph {
         }
         let graph = fused.as_ref().unwrap_or(self);
         let mut arranged = None;
-        if let Some(schedule) = &options.reorder {
+        let occupancy = |asked: ScheduleOptions| {
+            let known = asked.occupancy.unwrap_or_else(|| device.info().occupancy());
+            ScheduleOptions { occupancy: Some(known), ..asked }
+        };
+        let reorder = options.reorder.map(occupancy);
+        if let Some(schedule) = &reorder {
             let (in_groups, report) = graph.reorder(schedule);
             reports.schedule = Some(report);
             arranged = Some(in_groups);
@@ -84,10 +89,10 @@ impl ComputeGraph {
         if let Some(limit) = options.memory_limit
             && plan.report().peak_bytes > limit
         {
-            let less = graph.within(limit, plan.report().peak_bytes, options.reorder.as_ref())?;
+            let less = graph.within(limit, plan.report().peak_bytes, reorder.as_ref())?;
             let groups = reports.schedule.as_ref().map_or(less.schedule.groups_before, |asked| asked.groups);
             extra_groups = less.schedule.groups.saturating_sub(groups);
-            reports.schedule = options.reorder.and(Some(less.schedule));
+            reports.schedule = reorder.and(Some(less.schedule));
             (arranged, plan) = (Some(less.graph), less.plan);
         }
         let (placed, report) = arranged.as_ref().unwrap_or(graph).place_as(device, &plan)?;

@@ -33,7 +33,7 @@ impl ComputeGraph {
         reorder: Option<&ScheduleOptions>,
     ) -> Result<Within> {
         let order = self.dependencies();
-        let occupancy = reorder.copied().unwrap_or_default().occupancy;
+        let occupancy = reorder.copied().unwrap_or_default().threads();
         let one_by_one: Vec<usize> = (0..self.len()).collect();
         let (mut best, mut least): (Option<Within>, usize) = (None, least);
         let mut consider = |group_of: &[usize]| -> Result<usize> {

@@ -18,19 +18,20 @@ pub enum Strategy {
 }
 
 /// Options of [`ComputeGraph::reorder`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScheduleOptions {
     /// How the graph is arranged. Default: [`Strategy::Levels`].
     pub strategy: Strategy,
     /// Threads ([`CapturedNode::threads`](super::CapturedNode::threads)) that keep the device busy. A group with fewer is
-    /// filled up with dispatches that may be in it even where that makes its bytes uneven. Default: 16384, some dozens
-    /// for each core of a middling GPU.
-    pub occupancy: u64,
+    /// filled up with dispatches that may be in it even where that makes its bytes uneven. Default: what
+    /// [`DeviceInfo::occupancy`](crate::DeviceInfo::occupancy) says of the device that the graph is optimized for; 16384,
+    /// for a middling GPU, where no device is known.
+    pub occupancy: Option<u64>,
 }
 
-impl Default for ScheduleOptions {
-    fn default() -> Self {
-        ScheduleOptions { strategy: Strategy::default(), occupancy: 16 << 10 }
+impl ScheduleOptions {
+    pub(super) fn threads(&self) -> u64 {
+        self.occupancy.unwrap_or(crate::hal::info::GPU_OCCUPANCY)
     }
 }
 
@@ -111,11 +112,11 @@ impl ComputeGraph {
     pub fn reorder(&self, options: &ScheduleOptions) -> (ComputeGraph, ScheduleReport) {
         let order = self.dependencies();
         let group_of = match options.strategy {
-            Strategy::Levels => levels(&order, &self.loads(), options.occupancy),
+            Strategy::Levels => levels(&order, &self.loads(), options.threads()),
             Strategy::Recorded => look_ahead(&order, 0),
             Strategy::LookAhead(window) => look_ahead(&order, window),
         };
-        self.scheduled(&order, &group_of, options.occupancy)
+        self.scheduled(&order, &group_of, options.threads())
     }
 
     /// The graph in these groups, and what that comes to.

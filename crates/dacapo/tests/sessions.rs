@@ -468,6 +468,40 @@ fn two_threads_encode_on_one_device() {
     assert_eq!(device.counters().submissions, 160);
 }
 
+/// Several threads replay one graph, alone and in stages, while the host looks at what it writes.
+#[test]
+fn threads_share_a_compiled_graph() {
+    let device = device(3);
+    let x = buffer(&device);
+    let graph = compiled(&device, "shared", [increment(&x, 1), increment(&x, 1)], Some(EACH));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let (device, graph, x) = (&device, &graph, &x);
+            scope.spawn(move || {
+                let own = buffer(device);
+                let mut session = device.session("worker");
+                for turn in 1..=20 {
+                    // A guard of another thread may be in the way for a moment.
+                    while let Err(error) = graph.replay() {
+                        assert!(matches!(error, Error::Busy { .. }), "{error}");
+                    }
+                    session.begin_stage("stage").unwrap();
+                    session.dispatch(increment(&own, 1)).unwrap();
+                    session.fence_stage().unwrap();
+                    session.reset_for_next_stage().unwrap();
+                    if let Ok(seen) = x.read::<u32>() {
+                        assert!(seen.iter().all(|&value| value == seen[0] && value % 2 == 0));
+                        assert!(seen[0] >= 2 * turn, "a replay that was submitted is waited for");
+                    }
+                }
+                session.commit_and_wait().unwrap();
+                assert_eq!(*own.read::<u32>().unwrap(), [20; 8]);
+            });
+        }
+    });
+    assert_eq!(*x.read::<u32>().unwrap(), [2 * 3 * 20; 8]);
+}
+
 #[test]
 fn sessions_move_and_handles_are_shared() {
     fn send<T: Send>() {}

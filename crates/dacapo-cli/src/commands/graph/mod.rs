@@ -119,7 +119,7 @@ fn arrange(
 ) -> Result<Picture> {
     let mut options = GraphOptions::default();
     if before {
-        let keep = ScheduleOptions { strategy: Strategy::Recorded };
+        let keep = ScheduleOptions::from(Strategy::Recorded);
         options = GraphOptions { reorder: Some(keep), ..GraphOptions::recorded() };
     }
     let (graph, reports) = recorded.optimize(device, &options)?;

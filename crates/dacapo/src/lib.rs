@@ -70,8 +70,8 @@ pub use event::SharedEvent;
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
 pub use graph::{
     CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
-    Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, GraphCache, GraphOptions,
-    Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
+    Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Gain, GraphCache,
+    GraphOptions, Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
     ScheduleReport, Selector, Strategy, TimedReplay,
 };
 pub use hal::fault::{FaultPlan, FaultPoint};

@@ -63,7 +63,7 @@ impl ComputeGraph {
         let mut reports = PassReports::default();
         let mut graph = None;
         if !options.fuse.is_empty() {
-            let (fused, report) = self.fuse(options.fuse);
+            let (fused, report) = self.fuse(device, options.fuse);
             reports.fuse = Some(report);
             graph = Some(fused);
         }

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dacapo::{Device, DeviceOptions, GraphOptions, ScheduleOptions, Strategy};
-use dacapo_lm::{LoadOptions, Model, Stage};
+use dacapo::{ComputeGraph, Device, DeviceOptions, GraphOptions, ScheduleOptions, Strategy};
+use dacapo_lm::{LoadOptions, Model, Stage, graph_options};
 
 /// Positions of the context; as many steps are run at most.
 const LENGTH: usize = 128;
@@ -55,6 +55,7 @@ fn measure(name: &str, model: &Model) -> Result<(), Box<dyn std::error::Error>> 
         let (_, r) = graph.reorder(&ScheduleOptions { strategy });
         println!("  {label:<18} {:>10} {:>7} {:>12} {:>6}", r.dispatches, r.groups, r.lower_bound, r.moved);
     }
+    fusions(model, &graph)?;
     let (_, reports) = graph.optimize(device, &GraphOptions::default())?;
     let m = reports.memory;
     println!(
@@ -86,7 +87,11 @@ fn measure(name: &str, model: &Model) -> Result<(), Box<dyn std::error::Error>> 
     let ratio = encode.as_secs_f64() / replay.as_secs_f64();
     println!("  host, each step    encode anew {encode:.1?}, replay {replay:.1?} ({ratio:.0} times less)");
 
-    let rows = [("recorded order", GraphOptions::recorded()), ("levels", GraphOptions::default())];
+    let rows = [
+        ("recorded order", GraphOptions::recorded()),
+        ("levels", GraphOptions::default()),
+        ("fused, levels", graph_options()),
+    ];
     let mut speeds = Vec::new();
     for (label, options) in rows {
         // A graph of its own: each starts at position 0.
@@ -115,5 +120,22 @@ fn measure(name: &str, model: &Model) -> Result<(), Box<dyn std::error::Error>> 
             speed / base
         );
     }
+    Ok(())
+}
+
+/// The row of the table of fusions, and what the pass costs.
+fn fusions(model: &Model, graph: &ComputeGraph) -> dacapo_lm::Result<()> {
+    let (time, (fused, report)) = median(|| Ok(graph.fuse(model.device(), graph_options().fuse)))?;
+    let (_, r) = fused.reorder(&ScheduleOptions { strategy: Strategy::Levels });
+    let (optimize, _) = median(|| Ok(graph.optimize(model.device(), &graph_options())?))?;
+    println!(
+        "  fuse, levels       {:>10} {:>7} {:>12} {:>6}  {} fused in {time:.1?}, {} refused, optimize {optimize:.1?} in all",
+        r.dispatches,
+        r.groups,
+        r.lower_bound,
+        r.moved,
+        report.fused.len(),
+        report.refused.len()
+    );
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::generate::Sampling;
 use crate::model::pass::{Io, Output};
 use crate::sampler::SLOTS;
-use crate::session::{CHUNK, Session, record};
+use crate::session::{CHUNK, Session, graph_options, record};
 
 /// What a dispatch is and touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Profiler<'_> {
         label: &'static str,
         (record, graph): (Span, ComputeGraph),
     ) -> Result<(usize, CompiledGraph)> {
-        let options = GraphOptions { timing: true, ..GraphOptions::default() };
+        let options = GraphOptions { timing: true, ..graph_options() };
         let compiled = graph.compile(self.session.model().device(), label, &options)?;
         let times = compiled.compile_times();
         let nodes = compiled.graph().nodes().iter().map(|node| ProfiledNode {

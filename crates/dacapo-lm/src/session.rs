@@ -18,6 +18,11 @@ pub(crate) const CHUNK: usize = 256;
 /// Most rows of logits at once.
 const LOGIT_ROWS: usize = 32;
 
+/// The passes that the graphs of models go through: all fusions that pay, then the default order.
+pub fn graph_options() -> GraphOptions {
+    GraphOptions { fuse: dacapo_ops::FUSIONS, ..GraphOptions::default() }
+}
+
 /// Compiled passes over parts of prompts that are kept: whole chunks with and without logits, and some lengths that
 /// come up again.
 const KEPT_PASSES: usize = 6;
@@ -167,7 +172,7 @@ impl Session {
         let compile = || {
             let io = Io { cache, step, tokens: &input, logits, output };
             let graph = record(model, io, |_| Ok(()))?;
-            Ok::<_, Error>(graph.compile(model.device(), "prefill", &GraphOptions::default())?)
+            Ok::<_, Error>(graph.compile(model.device(), "prefill", &graph_options())?)
         };
         let graph: Arc<CompiledGraph> = self.passes.get_or_compile(&key, compile)?;
         graph.replay()?.wait()?;
@@ -204,7 +209,7 @@ impl Session {
         let io = Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last };
         let compile = || {
             let graph = record_step(model, io, sampler, slot)?;
-            Ok(graph.compile(model.device(), "decode", &GraphOptions::default())?)
+            Ok(graph.compile(model.device(), "decode", &graph_options())?)
         };
         steps.get_or_compile(&(slot, sampler.is_biased()), compile)
     }

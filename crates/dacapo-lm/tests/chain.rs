@@ -89,7 +89,8 @@ fn steps_too_many_leave_no_trace() {
 #[test]
 fn a_session_keeps_its_compiled_steps() {
     let model = model(None);
-    let wild = Sampling { temperature: 1.1, top_k: 40, repetition_penalty: 1.2, seed: 9, ..Sampling::default() };
+    let wild =
+        Sampling { temperature: 1.1, top_k: 40, repetition_penalty: 1.2, seed: 9, ..Sampling::default() };
     let biased = Sampling { logit_bias: vec![(7, 4.0), (80, -3.0)], ..wild.clone() };
     let otherwise = Sampling { logit_bias: vec![(9, 6.0)], ..Sampling::default() };
     let mut session = model.session().unwrap();
@@ -105,7 +106,7 @@ fn a_session_keeps_its_compiled_steps() {
         (&[4, 2], 9, Sampling::default(), 9),
     ];
     for (index, (prompt, count, sampling, compiled)) in runs.into_iter().enumerate() {
-        let mut generate = |session: &mut dacapo_lm::Session| {
+        let generate = |session: &mut dacapo_lm::Session| {
             session.generate(prompt, &options(count, &sampling), &mut |_| ControlFlow::Continue(())).unwrap()
         };
         let (kept, fresh) = (generate(&mut session), generate(&mut model.session().unwrap()));

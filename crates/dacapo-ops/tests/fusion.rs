@@ -19,7 +19,7 @@ fn values(seed: u64, len: usize) -> Vec<f32> {
         state ^= state >> 7;
         state ^= state << 17;
         let x = (state >> 40) as f32 / (1 << 22) as f32 - 2.0;
-        if state % 61 == 0 { x * 300.0 } else { x }
+        if state.is_multiple_of(61) { x * 300.0 } else { x }
     };
     std::iter::repeat_with(value).take(len).collect()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dacapo::{
     ComputeGraph, Device, DeviceOptions, GraphOptions, PassReports, ScheduleOptions, Strategy, Submission,
 };
-use dacapo_lm::{LoadOptions, Model, Stage};
+use dacapo_lm::{LoadOptions, Model, Stage, graph_options};
 
 /// Positions of the context; as many steps are run at most.
 const LENGTH: usize = 128;
@@ -55,7 +55,7 @@ fn added() -> Vec<(&'static str, GraphOptions)> {
         ("recorded", order(Strategy::Recorded)),
         ("look-ahead of 64", order(Strategy::LookAhead(64))),
         ("levels", order(Strategy::Levels)),
-        // A row for a table of fusions goes here: levels, and `fuse`.
+        ("fused, levels", graph_options()),
     ]
 }
 
@@ -171,7 +171,7 @@ fn ways() -> Vec<Way> {
         way("+ compiled and replayed", Some(GraphOptions::recorded()), 1),
         way("+ reordered by levels", Some(GraphOptions::default()), 1),
         way("+ submitted ahead of results", Some(GraphOptions::default()), 2),
-        // A row for a table of fusions goes here: default options and `fuse`, 2 ahead.
+        way("+ fused", Some(graph_options()), 2),
     ]
 }
 

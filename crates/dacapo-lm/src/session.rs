@@ -18,6 +18,11 @@ pub(crate) const CHUNK: usize = 256;
 /// Most rows of logits at once.
 const LOGIT_ROWS: usize = 32;
 
+/// The passes that the graphs of models go through: all fusions that pay, then the default order.
+pub fn graph_options() -> GraphOptions {
+    GraphOptions { fuse: dacapo_ops::FUSIONS, ..GraphOptions::default() }
+}
+
 /// Compiled passes over parts of prompts that are kept: whole chunks with and without logits, and some lengths that
 /// come up again.
 const KEPT_PASSES: usize = 6;
@@ -26,11 +31,17 @@ const KEPT_PASSES: usize = 6;
 const KEPT_STEPS: usize = 2 * SLOTS;
 
 /// How a session runs its passes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
-    /// The passes that each graph goes through before it is encoded. No choice changes a bit of any result. Default: what
-    /// the engine does by default.
+    /// The passes that each graph goes through before it is encoded. No choice changes a bit of any result. Default:
+    /// [`graph_options`].
     pub graph: GraphOptions,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { graph: graph_options() }
+    }
 }
 
 /// A context of a model: the tokens so far, with their keys and values.

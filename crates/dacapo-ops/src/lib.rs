@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 mod check;
+pub mod fusion;
 mod lanes;
 pub mod ops;
 pub mod quant;
@@ -10,6 +11,7 @@ pub mod simd;
 pub mod testing;
 mod weight;
 
+pub use fusion::FUSIONS;
 pub use ops::activation::{ActivationFn, activate, gated};
 pub use ops::advance::advance;
 pub use ops::argmax::argmax;

@@ -10,6 +10,7 @@ use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo};
+use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Memory};
 use crate::profile::{Counters, SharedCounters};
@@ -94,6 +95,11 @@ impl Device {
     /// Worker threads.
     pub fn threads(&self) -> usize {
         self.info().threads
+    }
+
+    /// Whether the device has code for this kernel.
+    pub fn supports(&self, kernel: &'static Kernel) -> bool {
+        self.inner.backend.supports(kernel)
     }
 
     /// A buffer of zeros.

@@ -72,7 +72,7 @@ pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
 pub use graph::{
     Buckets, CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Cost,
     CostModel, Dependencies, Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused,
-    GraphCache, GraphOptions, Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused,
+    Gain, GraphCache, GraphOptions, Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused,
     ScheduleOptions, ScheduleReport, Selector, Spread, Strategy, TimedReplay,
 };
 pub use hal::fault::{FaultPlan, FaultPoint};

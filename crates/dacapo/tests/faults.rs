@@ -115,6 +115,7 @@ fn check_error(point: FaultPoint, error: &Error) {
         FaultPoint::Allocate => matches!(root, Error::OutOfMemory { requested, .. } if *requested > 0),
         FaultPoint::MapFile => matches!(root, Error::Io { path, .. } if path.ends_with("weights")),
         FaultPoint::Pipeline => matches!(root, Error::Injected { what } if what.contains("kernel test_")),
+        FaultPoint::Support => false,
         FaultPoint::Encode => matches!(root, Error::Injected { what } if what.contains("dispatch")),
         FaultPoint::Submit => matches!(root, Error::Injected { what } if what.contains("submission")),
         FaultPoint::Complete => matches!(root, Error::KernelFailed { kernel: "injected_fault", .. }),

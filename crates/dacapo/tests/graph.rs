@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use common::{MIX_MIX, PANIC, PATTERNS, SLOW, device, increment, mix, mixed};
 use dacapo::{
-    Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel, DType, Device,
-    Dispatch, Error, FinishOptions, FuseMatch, FusePattern, FuseReport, GraphCache, GraphExecutor,
-    GraphOptions, OpKind, Refusal, ScheduleOptions, Spread, Strategy,
+    BackendKind, Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel,
+    DType, Device, DeviceOptions, Dispatch, Error, FaultPlan, FaultPoint, FinishOptions, FuseMatch,
+    FusePattern, FuseReport, GraphCache, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions,
+    Spread, Strategy,
 };
 
 const LEN: usize = 16;
@@ -40,7 +41,7 @@ fn fuse_and_compare(device: &Device, graph: &ComputeGraph, outputs: &[&Buffer]) 
     };
     let plain = run(&[]);
     assert_eq!(run(&PATTERNS), plain);
-    let (fused, report) = graph.fuse(&PATTERNS);
+    let (fused, report) = graph.fuse(device, &PATTERNS);
     assert_eq!((report.dispatches_before, report.dispatches), (graph.len(), fused.len()));
     report
 }
@@ -154,11 +155,44 @@ fn a_replacement_that_touches_other_memory_is_refused() {
     let [a, b, c, y] = [1, 2, 3, 4].map(|n| shared(&device, n));
     let t = transient(&device);
     let graph = record(&device, [mixed(&a, &b, &t), mixed(&t, &c, &y)]);
-    let (same, report) = graph.fuse(&WRONG);
+    let (same, report) = graph.fuse(&device, &WRONG);
     assert_eq!((same.len(), report.fused.len()), (2, 0));
     let why: Vec<&Refusal> = report.refused.iter().map(|refused| &refused.why).collect();
     let expected = [&Refusal::OtherMemory, &Refusal::Visible { writer: 1 }, &Refusal::OtherMemory];
     assert_eq!(format!("{why:?}"), format!("{expected:?}"));
+}
+
+/// A device that lacks the first replacement's kernel: that fusion is not made, the others are, and the result is the same.
+#[test]
+fn a_fusion_that_the_device_lacks_the_kernel_for_is_refused() {
+    let fault = FaultPlan { at: FaultPoint::Support, nth: 1 };
+    let device = Device::open(DeviceOptions { fault: Some(fault), ..DeviceOptions::default() }).unwrap();
+    let (a, y, t) = (shared(&device, 1), shared(&device, 2), transient(&device));
+    let graph = record(&device, [mixed(&a, &a, &t), mixed(&t, &a, &y)]);
+    let (same, report) = graph.fuse(&device, &PATTERNS);
+    assert_eq!((same.len(), report.fused.len()), (2, 0));
+    let why = &report.refused[0].why;
+    assert!(matches!(why, Refusal::Unsupported { kernel } if *kernel == MIX_MIX.name), "{why}");
+    assert_eq!(why.to_string(), format!("the device has no kernel {}", MIX_MIX.name));
+    // Asked again, it has the kernel.
+    assert_eq!(names(&fuse_and_compare(&device, &graph, &[&a, &y])), ["mix of mix"]);
+    assert!(device.supports(&MIX_MIX));
+}
+
+/// Chains that were recorded in turns become one dispatch each.
+#[test]
+fn chains_that_interleave_are_all_fused() {
+    let device = device(2);
+    let inputs: Vec<Buffer> = (0..6).map(|n| shared(&device, n)).collect();
+    let outputs: Vec<Buffer> = (0..6).map(|n| shared(&device, 10 + n)).collect();
+    let between: Vec<Buffer> = (0..6).map(|_| transient(&device)).collect();
+    let first = std::iter::zip(&inputs, &between).map(|(a, t)| mixed(a, a, t));
+    let second = std::iter::zip(&between, &outputs).map(|(t, y)| mixed(t, &inputs[0], y));
+    let graph = record(&device, first.chain(second));
+    let watched: Vec<&Buffer> = inputs.iter().chain(&outputs).collect();
+    let report = fuse_and_compare(&device, &graph, &watched);
+    assert_eq!((names(&report), report.dispatches), (vec!["mix of mix"; 6], 6));
+    assert_eq!(report.fused[0].gain, PATTERNS[1].gain(BackendKind::Cpu));
 }
 
 #[test]

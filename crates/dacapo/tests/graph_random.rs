@@ -436,7 +436,7 @@ fn random_programs_contain_fusions() {
     for _ in 0..40 {
         let program = any_program(60..120).new_tree(&mut runner).unwrap().current();
         let (graph, _) = program.record(&device);
-        let (_, report) = graph.fuse(&PATTERNS);
+        let (_, report) = graph.fuse(&device, &PATTERNS);
         report.fused.iter().for_each(|fused| *found.entry(fused.pattern).or_insert(0) += 1);
         refused += report.refused.len();
     }

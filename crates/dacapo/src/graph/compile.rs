@@ -68,7 +68,7 @@ impl ComputeGraph {
         let mut reports = PassReports::default();
         let mut fused = None;
         if !options.fuse.is_empty() {
-            let (graph, report) = self.fuse(options.fuse);
+            let (graph, report) = self.fuse(device, options.fuse);
             reports.fuse = Some(report);
             fused = Some(graph);
         }

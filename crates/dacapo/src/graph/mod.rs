@@ -28,7 +28,7 @@ pub use chunk::{ChunkOptions, ChunkReport, Cost};
 pub use compile::{GraphOptions, PassReports};
 pub use cost::CostModel;
 pub use dependencies::{Dependencies, Dependency};
-pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Link, Refusal, Refused, Selector};
+pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Gain, Link, Refusal, Refused, Selector};
 pub use memory::{MemoryPlan, MemoryReport, Placement};
 pub use replay::{CompiledGraph, TimedReplay};
 pub use schedule::{EdgeCounts, ScheduleOptions, ScheduleReport, Spread, Strategy};

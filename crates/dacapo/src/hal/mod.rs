@@ -42,6 +42,12 @@ pub(crate) trait Backend: Send + Sync + Debug {
     /// Makes a kernel ready to run.
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>>;
 
+    /// Whether there is code for this kernel here. A device without it cannot make its pipeline.
+    fn supports(&self, kernel: &'static Kernel) -> bool {
+        let _ = kernel;
+        true
+    }
+
     /// An empty command buffer.
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
 

@@ -117,7 +117,7 @@ fn arrange(
     before: bool,
     origin: Origin,
 ) -> Result<Picture> {
-    let mut options = GraphOptions::default();
+    let mut options = dacapo_lm::graph_options();
     if before {
         let keep = ScheduleOptions::from(Strategy::Recorded);
         options = GraphOptions { reorder: Some(keep), ..GraphOptions::recorded() };

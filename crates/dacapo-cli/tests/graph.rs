@@ -81,6 +81,28 @@ fn the_json_agrees_with_itself_and_optimizing_never_adds_groups() {
     }
 }
 
+/// The picture of a pass has the fused operations, the one before has what they were made of.
+#[test]
+fn fusions_are_counted_and_shown() {
+    for stage in ["decode", "prefill"] {
+        let after = json(&["graph", "--stage", stage, "--format", "json"]);
+        let before = json(&["graph", "--stage", stage, "--format", "json", "--before"]);
+        let of = |graph: &Value, what: &str| number(&graph["report"][what]);
+        let has = |graph: &Value, kernel: &str| {
+            graph["nodes"].as_array().unwrap().iter().any(|node| node["kernel"] == kernel)
+        };
+        let fusions = of(&after, "fusions");
+        assert!(fusions > 0 && of(&before, "fusions") == 0);
+        assert!(of(&after, "dispatches") + fusions <= of(&before, "dispatches"));
+        assert!(of(&after, "groups") < of(&before, "groups"));
+        assert!(has(&after, "gated_q8") && !has(&after, "gated"));
+        assert!(has(&before, "gated") && !has(&before, "gated_q8"));
+        let svg = text(&["graph", "--stage", stage]);
+        assert!(svg.contains(&format!("{fusions} fused")));
+        assert!(text(&["graph", "--stage", stage, "--before"]).contains("0 fused"));
+    }
+}
+
 #[test]
 fn the_length_is_that_of_the_context_if_this_is_shorter() {
     let graph = json(&["graph", "--format", "json", "--context", "16"]);

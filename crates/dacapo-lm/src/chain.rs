@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-use dacapo::{CompiledGraph, GraphOptions, Submission};
+use dacapo::Submission;
 
 use crate::error::Result;
-use crate::sampler::{SLOTS, Sampler};
+use crate::sampler::SLOTS;
 use crate::session::Session;
 
 /// Steps submitted before the first one's token is read. More gains nothing on the processor (measured with the
@@ -21,9 +21,6 @@ pub(crate) const AHEAD: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Chain<'a> {
     session: &'a mut Session,
-    sampler: &'a Sampler,
-    /// The step that reads each of the sampler's slots and draws into the next. Empty until they are compiled.
-    steps: Vec<CompiledGraph>,
     /// Steps submitted and not read, with the slot that each draws into.
     running: VecDeque<(Submission, usize)>,
     /// The slot that the next step reads.
@@ -33,10 +30,10 @@ pub(crate) struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// A chain behind the token in the sampler's slot 0. No more than `budget` steps are submitted.
-    pub fn new(session: &'a mut Session, sampler: &'a Sampler, budget: usize) -> Result<Self> {
+    /// A chain behind the token in slot 0 of the session's sampler. No more than `budget` steps are submitted.
+    pub fn new(session: &'a mut Session, budget: usize) -> Result<Self> {
         session.step.copy_from(&[session.tokens().len() as u32])?;
-        Ok(Chain { session, sampler, steps: Vec::new(), running: VecDeque::new(), slot: 0, budget })
+        Ok(Chain { session, running: VecDeque::new(), slot: 0, budget })
     }
 
     /// The session, whose tokens are those of the steps that were read.
@@ -50,7 +47,7 @@ impl<'a> Chain<'a> {
         let (submission, slot) = self.running.pop_front().expect("a step is running");
         submission.wait()?;
         self.session.tokens.push(token);
-        self.sampler.token(slot)
+        self.session.sampler.token(slot)
     }
 
     /// Submits steps until enough are running.
@@ -63,25 +60,11 @@ impl<'a> Chain<'a> {
                     return Ok(());
                 }
                 self.session.reserve(1)?;
-                self.steps.clear();
             }
-            if self.steps.is_empty() {
-                self.compile()?;
-            }
-            let submission = self.steps[self.slot].replay()?;
+            let submission = self.session.step_graph(self.slot)?.replay()?;
             self.slot = (self.slot + 1) % SLOTS;
             self.running.push_back((submission, self.slot));
             self.budget = self.budget.saturating_sub(1);
-        }
-        Ok(())
-    }
-
-    fn compile(&mut self) -> Result<()> {
-        let session = &*self.session;
-        let device = session.model().device();
-        for slot in 0..SLOTS {
-            let graph = session.record_step(self.sampler, slot)?;
-            self.steps.push(graph.compile(device, "decode", &GraphOptions::default())?);
         }
         Ok(())
     }

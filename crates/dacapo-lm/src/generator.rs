@@ -6,7 +6,6 @@ use std::time::Instant;
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::generate::{Event, FinishReason, GenerateOptions, Generation, StopFilter};
-use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::DecodeStream;
 
@@ -28,7 +27,7 @@ impl Session {
     ) -> Result<Generation> {
         let start = Instant::now();
         let cached = self.reuse(prompt)?;
-        let sampler = Sampler::new(self.model(), &options.sampling, prompt)?;
+        self.start_sampling(&options.sampling, prompt)?;
         let mut output = Output::new(self, options, prompt.len(), cached)?;
         let rest = &prompt[cached..];
         let mut cancelled = false;
@@ -41,10 +40,10 @@ impl Session {
             let finish = if cancelled { FinishReason::Cancelled } else { FinishReason::MaxTokens };
             return Ok(output.finish(finish, start, start, on_event));
         }
-        let mut token = self.sample(&sampler)?;
+        let mut token = self.sample()?;
         let first = Instant::now();
         let budget = options.max_tokens.unwrap_or(usize::MAX).saturating_sub(1);
-        let mut chain = Chain::new(self, &sampler, budget)?;
+        let mut chain = Chain::new(self, budget)?;
         loop {
             if let Some(finish) = output.take(token, on_event)? {
                 return Ok(output.finish(finish, start, first, on_event));

@@ -21,6 +21,6 @@ pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};
 pub use perplexity::{Perplexity, perplexity};
 pub use profile::{Profile, ProfiledGraph, ProfiledNode, ProfiledRun};
-pub use session::{Session, Stage};
+pub use session::{Session, SessionOptions, Stage, graph_options};
 pub use template::{ChatTemplate, Message, TemplateOptions};
 pub use tokenizer::{DecodeStream, Tokenizer};

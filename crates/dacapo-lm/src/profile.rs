@@ -10,7 +10,7 @@ use crate::chain::AHEAD;
 use crate::error::Result;
 use crate::generate::Sampling;
 use crate::model::pass::{Io, Output};
-use crate::sampler::{SLOTS, Sampler};
+use crate::sampler::SLOTS;
 use crate::session::{CHUNK, Session, record};
 
 /// What a dispatch is and touches.
@@ -81,11 +81,11 @@ impl Session {
         self.check(prompt)?;
         let held = self.tokens.len() + prompt.len();
         let steps = steps.min(self.context().saturating_sub(held));
-        let sampler = Sampler::new(self.model(), &Sampling::default(), prompt)?;
+        self.start_sampling(&Sampling::default(), prompt)?;
         self.reserve(prompt.len() + steps)?;
         let (start, total) = (Instant::now(), prompt.len() + steps);
         let profile = Profile { start, graphs: Vec::new(), runs: Vec::new(), tokens: Vec::new() };
-        let mut profiler = Profiler { session: self, sampler: &sampler, profile };
+        let mut profiler = Profiler { session: self, profile };
         let mut done = 0;
         for part in prompt.chunks(CHUNK) {
             let last = done + part.len() == prompt.len();
@@ -106,7 +106,6 @@ impl Session {
 /// A generation under way.
 struct Profiler<'a> {
     session: &'a mut Session,
-    sampler: &'a Sampler,
     profile: Profile,
 }
 
@@ -132,17 +131,17 @@ impl Profiler<'_> {
 
     /// Draws the token that follows the prompt.
     fn sample(&mut self) -> Result<()> {
-        let (session, sampler) = (&*self.session, self.sampler);
+        let session = &*self.session;
         session.step.copy_from(&[session.tokens.len() as u32 - 1])?;
         let recorded = timed(|| {
             let mut encoder = session.model().device().encoder("sample")?;
             encoder.start_capture()?;
-            sampler.encode(&mut encoder, &session.logits, &session.step, 0)?;
+            session.sampler.encode(&mut encoder, &session.logits, &session.step, 0)?;
             Ok(encoder.take_capture()?)
         })?;
         let (graph, compiled) = self.compile("sample", recorded)?;
         self.finish(graph, &compiled.replay_timed()?)?;
-        self.profile.tokens.push(sampler.token(0)?);
+        self.profile.tokens.push(self.session.sampler.token(0)?);
         Ok(())
     }
 
@@ -161,7 +160,7 @@ impl Profiler<'_> {
             let (graph, replay) = running.pop_front().expect("a step is running");
             self.finish(graph, &replay)?;
             self.session.tokens.extend(self.profile.tokens.last());
-            self.profile.tokens.push(self.sampler.token((step + 1) % SLOTS)?);
+            self.profile.tokens.push(self.session.sampler.token((step + 1) % SLOTS)?);
             if progress(step + 1).is_break() {
                 break;
             }
@@ -172,7 +171,7 @@ impl Profiler<'_> {
 
     /// The step that reads a slot and draws into the next.
     fn step(&mut self, slot: usize) -> Result<(usize, CompiledGraph)> {
-        let recorded = timed(|| self.session.record_step(self.sampler, slot))?;
+        let recorded = timed(|| self.session.record_step(slot))?;
         self.compile("decode", recorded)
     }
 
@@ -182,7 +181,7 @@ impl Profiler<'_> {
         label: &'static str,
         (record, graph): (Span, ComputeGraph),
     ) -> Result<(usize, CompiledGraph)> {
-        let options = GraphOptions { timing: true, ..GraphOptions::default() };
+        let options = GraphOptions { timing: true, ..self.session.options().graph };
         let compiled = graph.compile(self.session.model().device(), label, &options)?;
         let times = compiled.compile_times();
         let nodes = compiled.graph().nodes().iter().map(|node| ProfiledNode {

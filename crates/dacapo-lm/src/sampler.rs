@@ -11,32 +11,57 @@ use crate::model::Model;
 /// while later steps run: one more than the most that run at once.
 pub(crate) const SLOTS: usize = 3;
 
-/// Sampling options on a device, and how often each token was seen.
+/// Sampling options on a device, and how often each token was seen. Made once for a session; graphs that draw tokens are
+/// recorded on its buffers, and stay good when their contents change.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     params: Buffer,
-    bias: Option<Buffer>,
     counts: Buffer,
     /// U32 `[1]` each.
     slots: [Buffer; SLOTS],
+    /// F32 `[V]`, once somebody asks for a bias.
+    bias: Option<Buffer>,
+    /// Whether the bias counts.
+    biased: bool,
 }
 
 impl Sampler {
-    /// A sampler that has seen `prompt`.
-    pub fn new(model: &Model, sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
-        check(sampling)?;
-        model.check_tokens(prompt)?;
-        let (device, vocabulary) = (model.device(), model.config().vocab_size);
-        let params = params(sampling).words();
-        let mut counts = vec![0_u32; vocabulary];
+    /// A sampler that takes the likeliest token and has seen none.
+    pub fn new(model: &Model) -> Result<Self> {
+        let device = model.device();
+        let params = params(&Sampling::default()).words();
         let slot = || device.alloc(DType::U32, &[1]);
-        prompt.iter().for_each(|&token| counts[token as usize] += 1);
         Ok(Sampler {
             params: device.upload(&params, &[params.len()])?,
-            bias: bias(model, sampling)?,
-            counts: device.upload(&counts, &[vocabulary])?,
+            counts: device.alloc(DType::U32, &[model.config().vocab_size])?,
             slots: [slot()?, slot()?, slot()?],
+            bias: None,
+            biased: false,
         })
+    }
+
+    /// Begins anew with these options, as one that has seen `prompt`. Waits for draws that still run.
+    pub fn start(&mut self, model: &Model, sampling: &Sampling, prompt: &[u32]) -> Result<()> {
+        check(sampling)?;
+        model.check_tokens(prompt)?;
+        let bias = bias(model, sampling)?;
+        let mut counts = vec![0_u32; model.config().vocab_size];
+        prompt.iter().for_each(|&token| counts[token as usize] += 1);
+        self.params.copy_from(&params(sampling).words())?;
+        self.counts.copy_from(&counts)?;
+        self.biased = bias.is_some();
+        if let Some(bias) = bias {
+            match &self.bias {
+                Some(buffer) => buffer.copy_from(&bias)?,
+                None => self.bias = Some(model.device().upload(&bias, &[bias.len()])?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tokens are drawn with a bias: by another kernel then.
+    pub fn is_biased(&self) -> bool {
+        self.biased
     }
 
     /// The place of a drawn token.
@@ -57,7 +82,7 @@ impl Sampler {
         step: &Buffer,
         slot: usize,
     ) -> Result<()> {
-        let (bias, token) = (self.bias.as_ref(), &self.slots[slot]);
+        let (bias, token) = (self.bias.as_ref().filter(|_| self.biased), &self.slots[slot]);
         Ok(dacapo_ops::sample(encoder, logits, &self.params, step, bias, &self.counts, token, 1)?)
     }
 }
@@ -75,7 +100,8 @@ fn params(sampling: &Sampling) -> SampleParams {
     }
 }
 
-fn bias(model: &Model, sampling: &Sampling) -> Result<Option<Buffer>> {
+/// What is added to each token's logit, if to any.
+fn bias(model: &Model, sampling: &Sampling) -> Result<Option<Vec<f32>>> {
     if sampling.logit_bias.is_empty() {
         return Ok(None);
     }
@@ -84,7 +110,7 @@ fn bias(model: &Model, sampling: &Sampling) -> Result<Option<Buffer>> {
         model.check_tokens(&[token])?;
         bias[token as usize] += value;
     }
-    Ok(Some(model.device().upload(&bias, &[bias.len()])?))
+    Ok(Some(bias))
 }
 
 /// Refuses what makes no sense.

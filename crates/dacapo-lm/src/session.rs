@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dacapo::{Buffer, CompiledGraph, ComputeGraph, DType, GraphCache, GraphOptions};
+use dacapo::{Buffer, CacheStats, CompiledGraph, ComputeGraph, DType, GraphCache, GraphOptions};
 
 use crate::error::{Error, Result};
+use crate::generate::Sampling;
 use crate::model::Model;
 use crate::model::cache::KvCache;
 use crate::model::pass::{Io, Output, Pass};
@@ -17,14 +18,37 @@ pub(crate) const CHUNK: usize = 256;
 /// Most rows of logits at once.
 const LOGIT_ROWS: usize = 32;
 
+/// The passes that the graphs of models go through: all fusions that pay, then the default order.
+pub fn graph_options() -> GraphOptions {
+    GraphOptions { fuse: dacapo_ops::FUSIONS, ..GraphOptions::default() }
+}
+
 /// Compiled passes over parts of prompts that are kept: whole chunks with and without logits, and some lengths that
 /// come up again.
 const KEPT_PASSES: usize = 6;
+
+/// Compiled decode steps that are kept: one for each slot of the sampler, with and without a bias.
+const KEPT_STEPS: usize = 2 * SLOTS;
+
+/// How a session runs its passes.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// The passes that each graph goes through before it is encoded. No choice changes a bit of any result. Default:
+    /// [`graph_options`].
+    pub graph: GraphOptions,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { graph: graph_options() }
+    }
+}
 
 /// A context of a model: the tokens so far, with their keys and values.
 #[derive(Debug)]
 pub struct Session {
     model: Model,
+    options: SessionOptions,
     pub(crate) cache: KvCache,
     pub(crate) tokens: Vec<u32>,
     /// U32 `[1]`: position of a pass's first token.
@@ -36,10 +60,14 @@ pub struct Session {
     /// F32 `[LOGIT_ROWS, V]`: logits of all positions of a pass, once somebody asks for them.
     rows: Option<Buffer>,
     passes: GraphCache<(usize, Output)>,
+    pub(crate) sampler: Sampler,
+    /// Decode steps, by the slot that each reads and whether it draws with a bias. They hold for every generation: what
+    /// differs from one to the next is in buffers.
+    steps: GraphCache<(usize, bool)>,
 }
 
 impl Session {
-    pub(crate) fn new(model: &Model) -> Result<Self> {
+    pub(crate) fn new(model: &Model, options: SessionOptions) -> Result<Self> {
         let (device, config) = (model.device(), model.config());
         let cache = KvCache::new(
             device,
@@ -51,6 +79,7 @@ impl Session {
         )?;
         Ok(Session {
             model: model.clone(),
+            options,
             cache,
             tokens: Vec::new(),
             step: device.alloc(DType::U32, &[1])?,
@@ -58,12 +87,19 @@ impl Session {
             logits: device.alloc(DType::F32, &[1, config.vocab_size])?,
             rows: None,
             passes: GraphCache::new(KEPT_PASSES),
+            sampler: Sampler::new(model)?,
+            steps: GraphCache::new(KEPT_STEPS),
         })
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// How the session runs its passes.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
     }
 
     /// The tokens that the context holds.
@@ -157,7 +193,7 @@ impl Session {
         let compile = || {
             let io = Io { cache, step, tokens: &input, logits, output };
             let graph = record(model, io, |_| Ok(()))?;
-            Ok::<_, Error>(graph.compile(model.device(), "prefill", &GraphOptions::default())?)
+            Ok::<_, Error>(graph.compile(model.device(), "prefill", &self.options.graph)?)
         };
         let graph: Arc<CompiledGraph> = self.passes.get_or_compile(&key, compile)?;
         graph.replay()?.wait()?;
@@ -171,29 +207,60 @@ impl Session {
         let changed = self.cache.reserve(self.tokens.len() + count, self.tokens.len())?;
         if changed {
             self.passes.clear();
+            self.steps.clear();
         }
         Ok(changed)
     }
 
     /// Records a decode step: a pass over the token in a slot of the sampler, the draw of the next token into the slot
     /// behind it, and the move to the next position.
-    pub(crate) fn record_step(&self, sampler: &Sampler, slot: usize) -> Result<ComputeGraph> {
-        let (cache, step, logits) = (&self.cache, &self.step, &self.logits);
+    pub(crate) fn record_step(&self, slot: usize) -> Result<ComputeGraph> {
+        let Session { model, cache, step, logits, sampler, .. } = self;
+        record_step(
+            model,
+            Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last },
+            sampler,
+            slot,
+        )
+    }
+
+    /// The compiled decode step of a slot of the sampler.
+    pub(crate) fn step_graph(&mut self, slot: usize) -> Result<Arc<CompiledGraph>> {
+        let Session { model, options, cache, step, logits, sampler, steps, .. } = self;
         let io = Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last };
-        record(&self.model, io, |encoder| {
-            sampler.encode(encoder, logits, step, (slot + 1) % SLOTS)?;
-            Ok(dacapo_ops::advance(encoder, step, 1)?)
-        })
+        let compile = || {
+            let graph = record_step(model, io, sampler, slot)?;
+            Ok(graph.compile(model.device(), "decode", &options.graph)?)
+        };
+        steps.get_or_compile(&(slot, sampler.is_biased()), compile)
+    }
+
+    /// How often a decode step was found compiled and how often it had to be compiled, for measurements.
+    pub fn step_stats(&self) -> CacheStats {
+        self.steps.stats()
+    }
+
+    /// Tells the sampler how tokens are to be drawn from now on, and what the context is.
+    pub(crate) fn start_sampling(&mut self, sampling: &Sampling, prompt: &[u32]) -> Result<()> {
+        self.sampler.start(&self.model, sampling, prompt)
     }
 
     /// Draws a token from the logits of the last position.
-    pub(crate) fn sample(&mut self, sampler: &Sampler) -> Result<u32> {
+    pub(crate) fn sample(&mut self) -> Result<u32> {
         self.step.copy_from(&[self.tokens.len() as u32 - 1])?;
         let mut encoder = self.model.device().encoder("sample")?;
-        sampler.encode(&mut encoder, &self.logits, &self.step, 0)?;
+        self.sampler.encode(&mut encoder, &self.logits, &self.step, 0)?;
         encoder.commit_and_wait()?;
-        sampler.token(0)
+        self.sampler.token(0)
     }
+}
+
+/// Records a decode step that reads `slot` of the sampler.
+fn record_step(model: &Model, io: Io<'_>, sampler: &Sampler, slot: usize) -> Result<ComputeGraph> {
+    record(model, io, |encoder| {
+        sampler.encode(encoder, io.logits, io.step, (slot + 1) % SLOTS)?;
+        Ok(dacapo_ops::advance(encoder, io.step, 1)?)
+    })
 }
 
 /// Records a forward pass, and what `then` adds behind it.
@@ -240,10 +307,7 @@ impl Model {
                 let (cache, step, logits) = (&session.cache, &session.step, &session.logits);
                 record(self, Io { cache, step, tokens: &tokens, logits, output: Output::Last }, |_| Ok(()))
             }
-            Stage::Decode => {
-                let sampler = Sampler::new(self, &crate::Sampling::default(), &[])?;
-                session.record_step(&sampler, 0)
-            }
+            Stage::Decode => session.record_step(0),
         }
     }
 }

@@ -83,3 +83,35 @@ fn steps_too_many_leave_no_trace() {
         fresh.generate(&[1, 2, 9], &options(20, &sampling), &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((after.tokens, after.cached_tokens), (expected.tokens, 2));
 }
+
+/// Steps are compiled once for each slot, whatever is generated how often and how tokens are drawn; a bias needs another
+/// kernel, and a cache that has grown other buffers. The text is always that of a fresh session.
+#[test]
+fn a_session_keeps_its_compiled_steps() {
+    let model = model(None);
+    let wild =
+        Sampling { temperature: 1.1, top_k: 40, repetition_penalty: 1.2, seed: 9, ..Sampling::default() };
+    let biased = Sampling { logit_bias: vec![(7, 4.0), (80, -3.0)], ..wild.clone() };
+    let otherwise = Sampling { logit_bias: vec![(9, 6.0)], ..Sampling::default() };
+    let mut session = model.session().unwrap();
+    let runs = [
+        (&[1_u32, 2, 3][..], 12, Sampling::default(), 3),
+        (&[1, 2, 3], 12, wild.clone(), 3),
+        (&[4, 2], 9, Sampling { seed: 10, ..wild.clone() }, 3),
+        (&[1, 2, 3], 12, biased, 6),
+        (&[1, 2, 3], 12, otherwise, 6),
+        (&[1, 2, 3], 12, wild.clone(), 6),
+        // The cache grows.
+        (&[1, 2, 3], 300, wild.clone(), 9),
+        (&[4, 2], 9, Sampling::default(), 9),
+    ];
+    for (index, (prompt, count, sampling, compiled)) in runs.into_iter().enumerate() {
+        let generate = |session: &mut dacapo_lm::Session| {
+            session.generate(prompt, &options(count, &sampling), &mut |_| ControlFlow::Continue(())).unwrap()
+        };
+        let (kept, fresh) = (generate(&mut session), generate(&mut model.session().unwrap()));
+        assert_eq!(kept.tokens, fresh.tokens, "generation {index}");
+        assert_eq!(session.step_stats().misses, compiled, "generation {index}");
+        assert_eq!(session.step_stats().evictions, 0, "generation {index}");
+    }
+}

@@ -3,8 +3,8 @@
 use dacapo::Kernel;
 
 use crate::ops::{
-    activation, advance, argmax, attention, copy, elementwise, embed, kv_write, layer_norm, matmul, quantize,
-    repack, rms_norm, rope, sample, softmax, top_k,
+    activation, advance, argmax, attention, copy, elementwise, embed, fused, kv_write, layer_norm, matmul,
+    quantize, repack, rms_norm, rope, sample, softmax, top_k,
 };
 
 /// Every kernel of this crate.
@@ -36,6 +36,10 @@ pub static CATALOGUE: &[&Kernel] = &[
     &elementwise::SCALE_IN_PLACE,
     &elementwise::SOFTCAP,
     &elementwise::SOFTCAP_IN_PLACE,
+    &fused::gated_quantize::GATED_Q8,
+    &fused::norm_rope::RMS_NORM_ROPE,
+    &fused::rope_kv_write::ROPE_KV_WRITE,
+    &fused::rope_kv_write::RMS_NORM_ROPE_KV_WRITE,
     &kv_write::KV_WRITE,
     &layer_norm::LAYER_NORM,
     &layer_norm::LAYER_NORM_BIAS,

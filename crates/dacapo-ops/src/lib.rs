@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 mod check;
+pub mod fusion;
 mod lanes;
 pub mod ops;
 pub mod quant;
@@ -11,6 +12,7 @@ pub mod testing;
 mod weight;
 mod wgsl;
 
+pub use fusion::FUSIONS;
 pub use ops::activation::{ActivationFn, activate, gated};
 pub use ops::advance::advance;
 pub use ops::argmax::argmax;

@@ -10,10 +10,9 @@ use smallvec::SmallVec;
 use crate::hal::signature::Access;
 use crate::hal::{Memory, ResolvedArg};
 use crate::hazard::MemRange;
-use crate::range_set::RangeSet;
+use crate::ledger::Entry;
 use crate::state::DeviceState;
-use crate::submission::{Fate, Submission};
-use crate::usage::Writers;
+use crate::submission::Fate;
 use crate::{DType, Element, Error, Result};
 
 /// Takes a lock whose holders leave nothing half-done even if they panic.
@@ -21,14 +20,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A block of memory and who uses it.
+/// A block of memory. Who uses it is in the device's [`Ledger`](crate::ledger::Ledger).
 pub(crate) struct Allocation {
     /// Never reused, so that a stale reference cannot meet a new owner.
     pub id: u64,
     /// The device it belongs to.
     pub device: u64,
     memory: Arc<dyn Memory>,
-    usage: Mutex<Usage>,
     state: Arc<DeviceState>,
     role: Role,
     /// Called with the memory and its last submission when the last view is gone.
@@ -50,15 +48,6 @@ pub(crate) enum Role {
 /// Takes memory back together with the last submission that used it.
 pub(crate) type Reclaim = Box<dyn Fn(Arc<dyn Memory>, Option<Arc<Fate>>) + Send + Sync>;
 
-#[derive(Debug, Default)]
-struct Usage {
-    host_readers: usize,
-    host_writer: bool,
-    last_use: Option<Arc<Fate>>,
-    last_write: Option<Arc<Fate>>,
-    writers: Writers,
-}
-
 impl Allocation {
     pub fn new(
         device: u64,
@@ -69,7 +58,7 @@ impl Allocation {
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Allocation { id, device, memory, usage: Mutex::default(), state, role, reclaim })
+        Arc::new(Allocation { id, device, memory, state, role, reclaim })
     }
 
     /// Bytes.
@@ -82,37 +71,9 @@ impl Allocation {
         self.role == Role::Shared
     }
 
-    /// Refuses a submission that would touch what the host holds. The caller has the gate.
-    pub fn check_submit(&self, writes: bool) -> Result<()> {
-        let usage = lock(&self.usage);
-        if usage.host_writer || (writes && usage.host_readers > 0) {
-            return Err(Error::Busy { call: "commit", what: self.name(), by: "a guard of the host" });
-        }
-        Ok(())
-    }
-
-    /// Remembers a submission. The caller has the gate.
-    pub fn used_by(&self, submission: &Submission, writes: &RangeSet) {
-        let mut usage = lock(&self.usage);
-        usage.last_use = Some(submission.fate().clone());
-        if !writes.is_empty() {
-            usage.last_write = Some(submission.fate().clone());
-            usage.writers.record(writes, submission.fate());
-        }
-    }
-
-    /// Adds the submissions whose results a submission would read here, if they may fail. The caller has the gate.
-    pub fn writers(&self, reads: &RangeSet, found: &mut Vec<Arc<Fate>>) {
-        for writer in lock(&self.usage).writers.of(reads) {
-            if !found.iter().any(|known| Arc::ptr_eq(known, writer)) {
-                found.push(writer.clone());
-            }
-        }
-    }
-
     /// Whether no submission in flight uses the memory.
     pub fn is_idle(&self) -> bool {
-        lock(&self.usage).last_use.as_ref().is_none_or(|fate| fate.is_done())
+        lock(&self.state.ledger).last_use(self.id).is_none_or(|fate| fate.is_done())
     }
 
     pub fn memory(&self) -> &dyn Memory {
@@ -123,49 +84,22 @@ impl Allocation {
     fn enter(&self, bytes: Range<usize>, write: bool) -> Result<()> {
         loop {
             self.state.check()?;
-            let gate = lock(&self.state.gate);
-            let mut usage = lock(&self.usage);
-            if usage.host_writer || (write && usage.host_readers > 0) {
-                let call = if write { "write" } else { "read" };
-                return Err(Error::Busy { call, what: self.name(), by: "another guard of the host" });
-            }
-            let pending = if write { &usage.last_use } else { &usage.last_write };
-            match pending.clone() {
-                Some(fate) if !fate.is_done() => {
-                    drop(usage);
-                    drop(gate);
-                    fate.settle();
-                }
-                _ => {
-                    // What a failed submission wrote is no result; the answer is the same every time.
-                    if !write {
-                        let mut read = RangeSet::default();
-                        read.insert(bytes.clone());
-                        usage.writers.of(&read).try_for_each(|writer| writer.outcome())?;
-                    }
-                    if write {
-                        usage.host_writer = true;
-                        usage.writers.forget(&bytes);
-                    } else {
-                        usage.host_readers += 1;
-                    }
-                    return Ok(());
-                }
+            let entry = lock(&self.state.ledger).enter(self.id, self.byte_len(), &bytes, write)?;
+            match entry {
+                Entry::Granted => return Ok(()),
+                Entry::After(fates) => fates.iter().for_each(|fate| fate.settle()),
+                // What a failed submission wrote is no result; the answer is the same every time.
+                Entry::Spoilt(fate) => fate.outcome(&self.state)?,
             }
         }
     }
 
     fn leave(&self, write: bool) {
-        let mut usage = lock(&self.usage);
-        if write {
-            usage.host_writer = false;
-        } else {
-            usage.host_readers -= 1;
-        }
+        lock(&self.state.ledger).leave(self.id, write);
     }
 
     fn name(&self) -> String {
-        format!("allocation {} of {} bytes", self.id, self.memory.len())
+        crate::ledger::named(self.id, self.byte_len())
     }
 }
 
@@ -177,8 +111,11 @@ impl std::fmt::Debug for Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
+        if !self.is_tracked() {
+            return;
+        }
+        let last = lock(&self.state.ledger).forget(self.id);
         if let Some(reclaim) = &self.reclaim {
-            let last = lock(&self.usage).last_use.take();
             reclaim(self.memory.clone(), last);
         }
     }

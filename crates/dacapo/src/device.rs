@@ -14,6 +14,7 @@ use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
+use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Memory};
 use crate::profile::{Counters, SharedCounters};
@@ -21,7 +22,7 @@ use crate::registry::KernelRegistry;
 use crate::residency::Members;
 use crate::state::DeviceState;
 use crate::submission::{Fate, Submission};
-use crate::usage::Uses;
+use crate::usage::Touches;
 use crate::{DType, Element, Result};
 
 /// Which device to open, and how.
@@ -146,6 +147,11 @@ impl Device {
     /// Worker threads.
     pub fn threads(&self) -> usize {
         self.info().threads
+    }
+
+    /// Whether the device has code for this kernel.
+    pub fn supports(&self, kernel: &'static Kernel) -> bool {
+        self.inner.backend.supports(kernel)
     }
 
     /// A buffer of zeros.
@@ -280,7 +286,7 @@ impl Device {
                 return true;
             }
             if lost.is_ok() {
-                lost = fate.lost_failure();
+                lost = fate.lost_failure(&self.inner.state);
             }
             fate.may_be_lost()
         });
@@ -293,30 +299,24 @@ impl Device {
     pub(crate) fn submit(
         &self,
         label: &str,
-        uses: &Uses,
+        touches: &Arc<Touches>,
         events: &StageEvents,
         start: impl FnOnce(Order) -> Result<Arc<dyn Completion>>,
     ) -> Result<Submission> {
         self.report_lost()?;
-        self.flush_residency(uses)?;
+        self.flush_residency(touches)?;
         let state = &self.inner.state;
-        let _gate = lock(&state.gate);
-        let mut writers = Vec::new();
-        for used in uses.iter() {
-            used.allocation.check_submit(!used.writes.is_empty())?;
-            used.allocation.writers(&used.reads, &mut writers);
-        }
+        let mut ledger = lock(&state.ledger);
+        ledger.check_free(touches)?;
         let order = Order {
             label: label.to_owned(),
             waits: events.waits.iter().map(EventPoint::order).collect(),
-            after: writers.iter().map(|fate| fate.dependency()).collect(),
+            after: ledger.dependencies(touches),
             signals: events.signals.iter().map(EventPoint::order).collect(),
         };
         let completion = state.note(start(order))?;
         let submission = Submission::new(label.to_owned(), completion, state.clone());
-        for used in uses.iter() {
-            used.allocation.used_by(&submission, &used.writes);
-        }
+        ledger.submitted(submission.fate().clone(), touches.clone());
         lock(&self.inner.in_flight).push(submission.fate().clone());
         Ok(submission)
     }
@@ -326,11 +326,11 @@ impl Device {
         lock(&self.inner.residency).push(set);
     }
 
-    fn flush_residency(&self, uses: &Uses) -> Result<()> {
+    fn flush_residency(&self, touches: &Touches) -> Result<()> {
         let mut sets = lock(&self.inner.residency);
         sets.retain(|set| set.strong_count() > 0);
         for set in sets.iter().filter_map(Weak::upgrade) {
-            self.note(lock(&set).flush(self.backend(), |allocation| uses.contains(allocation)))?;
+            self.note(lock(&set).flush(self.backend(), |allocation| touches.contains(allocation)))?;
         }
         Ok(())
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::device::Device;
 use crate::dispatch::{Bound, Dispatch};
 use crate::event::{EventPoint, SharedEvent, StageEvents};
-use crate::graph::ComputeGraph;
+use crate::graph::{CompiledGraph, ComputeGraph};
 use crate::hal::event::Order;
 use crate::hal::{CommandBuffer, Recording};
 use crate::hazard::MemRanges;
 use crate::profile::Counters;
-use crate::submission::Submission;
+use crate::submission::{Submission, start_parts};
 use crate::usage::Uses;
 use crate::{Error, Result};
 
@@ -36,6 +36,12 @@ pub struct CommandEncoder {
     label: String,
     /// Gone after commit, and between the stages of a session.
     commands: Option<Box<dyn CommandBuffer>>,
+    /// What comes before `commands`: command buffers that a replay has ended, and the replays.
+    parts: Vec<Arc<dyn Recording>>,
+    /// Command buffers among the parts.
+    ended: u64,
+    /// Dispatches in them.
+    split: u64,
     hazards: MemRanges,
     /// Dispatches since the last barrier.
     group: usize,
@@ -72,6 +78,9 @@ impl CommandEncoder {
             device: device.clone(),
             label: label.to_owned(),
             commands: None,
+            parts: Vec::new(),
+            ended: 0,
+            split: 0,
             hazards: MemRanges::new(),
             group: 0,
             uses: Uses::default(),
@@ -180,6 +189,61 @@ impl CommandEncoder {
         Ok(())
     }
 
+    /// Adds a replay of a compiled graph: behind what was encoded so far, before what comes after. It becomes a part of
+    /// this encoder's work, with one fate: the work's waits come before its first part, its signals after its last
+    /// one, and if a part fails, those behind it fail without being run. Each part is a command buffer of its own; the
+    /// host does nothing for the graph's single dispatches.
+    ///
+    /// # Errors
+    /// While capturing; if the graph was compiled for another device; if the device takes no more command buffers.
+    pub fn replay(&mut self, graph: &CompiledGraph) -> Result<()> {
+        self.check_open("replay")?;
+        if self.capture.is_some() {
+            return Err(Error::State { call: "replay", state: "while capturing" });
+        }
+        if graph.device().id() != self.device.id() {
+            return Err(Error::WrongDevice { what: format!("compiled graph {:?}", graph.label()) });
+        }
+        self.end_part()?;
+        self.parts.extend_from_slice(graph.recordings());
+        self.uses.append(graph.uses());
+        self.counters.replays += 1;
+        Ok(())
+    }
+
+    /// Ends the command buffer, if there is anything in it, and begins the next.
+    fn end_part(&mut self) -> Result<()> {
+        if self.counters.dispatches == self.split {
+            return Ok(());
+        }
+        let next = self.device.note(self.device.backend().command_buffer(&self.label))?;
+        let commands = self.commands.take().ok_or(Error::State { call: "replay", state: CLOSED })?;
+        // If this fails the work is lost, and the encoder stays closed.
+        self.parts.push(self.device.note(commands.finish())?);
+        self.commands = Some(next);
+        self.ended += 1;
+        self.split = self.counters.dispatches;
+        // Between two parts everything is ordered.
+        self.hazards.clear();
+        self.group = 0;
+        Ok(())
+    }
+
+    /// Whether the last command buffer is submitted: it is not if it is empty and there is something else.
+    fn has_tail(&self) -> bool {
+        self.parts.is_empty() || self.counters.dispatches > self.split
+    }
+
+    /// Command buffers that a commit submits, those of replays among them.
+    pub(crate) fn submissions(&self) -> u64 {
+        self.parts.len() as u64 + u64::from(self.has_tail())
+    }
+
+    /// Groups of concurrent dispatches encoded, without those of replays.
+    pub(crate) fn groups(&self) -> u64 {
+        self.counters.barriers + self.ended + u64::from(self.counters.dispatches > self.split)
+    }
+
     /// Puts a barrier between what came before and what comes after. Never needed for correctness.
     pub fn memory_barrier(&mut self) {
         if let Some(graph) = &mut self.capture {
@@ -271,19 +335,28 @@ impl CommandEncoder {
     /// and whoever asks about this hears of both.
     pub(crate) fn commit_after(mut self, previous: Option<&Submission>) -> Result<Submission> {
         let commands = self.commands.take().ok_or(Error::State { call: "commit", state: CLOSED })?;
+        let (submissions, tail) = (self.submissions(), self.has_tail());
+        let mut parts = std::mem::take(&mut self.parts);
         let start = |mut order: Order| {
             order.after.extend(previous.map(|previous| previous.fate().dependency()));
-            let completion = commands.submit(order)?;
+            let completion = if parts.is_empty() {
+                commands.submit(order)?
+            } else {
+                if tail {
+                    parts.push(commands.finish()?);
+                }
+                start_parts(&parts, order)?
+            };
             Ok(match previous {
                 Some(previous) => previous.fate().followed_by(completion),
                 None => completion,
             })
         };
-        let submission = self.device.submit(&self.label, &self.uses, &self.events, start)?;
+        let submission = self.device.submit(&self.label, self.uses.touches(), &self.events, start)?;
         if let Some(previous) = previous {
             previous.fate().hand_over();
         }
-        self.counters.submissions += 1;
+        self.counters.submissions += submissions;
         self.device.shared_counters().add(&self.counters);
         Ok(submission)
     }
@@ -313,7 +386,7 @@ impl std::fmt::Debug for CommandEncoder {
 
 impl Drop for CommandEncoder {
     fn drop(&mut self) {
-        if self.commands.is_some() && self.counters.dispatches > 0 {
+        if self.commands.is_some() && self.counters.dispatches + self.counters.replays > 0 {
             self.device.shared_counters().add(&Counters { discarded: 1, ..Counters::default() });
         }
     }

@@ -132,6 +132,22 @@ pub enum Error {
         /// The buffer or argument.
         what: String,
     },
+    /// The transient values of a graph do not fit into the memory that they may take.
+    #[error("transient values may take {limit} bytes, but no arrangement found takes less than {least}")]
+    MemoryLimit {
+        /// Bytes that they may take.
+        limit: usize,
+        /// The least that an arrangement was found for.
+        least: usize,
+    },
+    /// No variant of a graph is as large as what it is to run on.
+    #[error("no bucket holds {need}: the largest holds {largest}")]
+    NoBucket {
+        /// The size asked for.
+        need: usize,
+        /// The largest size that there is.
+        largest: usize,
+    },
     /// A dispatch of a graph reads transient memory that nothing before it has written.
     #[error(
         "dispatch {node} ({kernel}): argument {argument} reads transient memory that was not written before"

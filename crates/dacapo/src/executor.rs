@@ -41,7 +41,8 @@ impl Default for FinishOptions {
 pub struct Report {
     /// Dispatches, barriers and the rest, for this session alone.
     pub counters: Counters,
-    /// Groups of concurrent dispatches, over all submissions.
+    /// Groups of concurrent dispatches, over all submissions; those of graphs that the session replayed are not among
+    /// them.
     pub groups: u64,
     /// What each pass did.
     pub passes: PassReports,
@@ -85,9 +86,10 @@ impl GraphSession {
     /// If the options name passes or timing and the session does not record; as [`ComputeGraph::optimize`] and
     /// [`CommandEncoder::commit`]; and, if told to wait, what made the work fail.
     pub fn finish(mut self, options: FinishOptions) -> Result<Report> {
-        let GraphOptions { fuse, reorder, chunk, timing } = options.graph;
+        let GraphOptions { fuse, reorder, memory_limit, chunk, timing } = options.graph;
         if !self.encoder.is_capturing() {
-            if !fuse.is_empty() || reorder.is_some() || chunk.is_some() || timing {
+            let passes = !fuse.is_empty() || reorder.is_some() || memory_limit.is_some() || chunk.is_some();
+            if passes || timing {
                 let state = "with passes or timing in a session that does not record";
                 return Err(Error::State { call: "finish", state });
             }
@@ -134,9 +136,10 @@ fn timed(encoder: &CommandEncoder, recorded: &ComputeGraph, options: &FinishOpti
 /// Commits what is encoded.
 fn report(encoder: CommandEncoder, passes: PassReports, wait: bool) -> Result<Report> {
     let mut counters = encoder.counters();
+    let groups = encoder.groups();
+    counters.submissions += encoder.submissions();
     let submission = encoder.commit()?;
-    counters.submissions += 1;
-    ended(submission, counters, passes, wait)
+    Ok(Report { groups, ..ended(submission, counters, passes, wait)? })
 }
 
 fn ended(submission: Submission, mut counters: Counters, passes: PassReports, wait: bool) -> Result<Report> {

@@ -50,6 +50,7 @@ mod executor;
 mod graph;
 mod hal;
 mod hazard;
+mod ledger;
 mod pool;
 mod profile;
 mod range_set;
@@ -70,10 +71,10 @@ pub use error::{Error, Result};
 pub use event::SharedEvent;
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
 pub use graph::{
-    CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Dependencies,
-    Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused, GraphCache, GraphOptions,
-    Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused, ScheduleOptions,
-    ScheduleReport, Selector, Strategy, TimedReplay,
+    Buckets, CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Cost,
+    CostModel, Dependencies, Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused,
+    Gain, GraphCache, GraphOptions, Link, MemoryPlan, MemoryReport, PassReports, Placement, Refusal, Refused,
+    ScheduleOptions, ScheduleReport, Selector, Spread, Strategy, TimedReplay,
 };
 pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;

@@ -25,13 +25,18 @@ pub enum SessionState {
     Failed,
 }
 
-/// Work in stages: each a command buffer, fenced from each other by a [`SharedEvent`] where asked for.
+/// Work in stages, fenced from each other by a [`SharedEvent`] where asked for.
 ///
-/// While a stage is open the session dereferences to its [`CommandEncoder`], so that every operation works in it.
-/// Between stages that encoder is closed: it refuses everything.
+/// While a stage is open the session dereferences to its [`CommandEncoder`], so that every operation works in it, and
+/// so does [`replay`](CommandEncoder::replay): a stage is any row of dispatches and replays of compiled graphs. However
+/// many command buffers it comes to, it is one stage: its wait comes before the first of them, its signal after the
+/// last, it has one [`Submission`], and a failure in one part keeps the later parts and the stages that wait for it
+/// from running. Between stages the encoder is closed: it refuses everything.
 ///
 /// ```text
-///                 begin_stage               commit_stage
+///                            dispatch, replay
+///                                 ┌───┐
+///                 begin_stage     v   │     commit_stage
 ///       ┌─────────────────────────> Open ─────────────────> Committed ──┐
 ///       │ <──── abandon_stage ────── │ │                                │
 ///       │                            │ └───── fence_stage ──> Fenced ───┤
@@ -47,6 +52,7 @@ pub enum SessionState {
 /// | `commit_stage` | refused | `Committed` | refused | refused | refused |
 /// | `fence_stage` | refused | `Fenced` | refused | refused | refused |
 /// | `commit_and_wait` | waits for stages not yet waited for, stays `Ready`; refused if there are none | commits, waits, `Ready` | waits, `Ready` | waits, `Ready` | the failure again |
+/// | `dispatch`, `replay` | refused | stays `Open` | refused | refused | refused |
 /// | `abandon_stage` | refused | `Ready` | refused | refused | refused |
 /// | `reset_for_next_stage` | refused | refused | `Ready` | `Ready` | `Ready`, with a new event |
 ///

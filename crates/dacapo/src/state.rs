@@ -2,14 +2,16 @@
 
 use std::sync::{Mutex, OnceLock};
 
+use crate::ledger::Ledger;
 use crate::profile::SharedCounters;
 use crate::{Error, Result};
 
 /// The part of a device that outlives its handles.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceState {
-    /// Taken by whoever registers a use of memory, so that host and device cannot both win.
-    pub gate: Mutex<()>,
+    /// Who uses which memory. Locked by whoever registers a use of memory for as long as that takes, so that host and
+    /// device cannot both win.
+    pub ledger: Mutex<Ledger>,
     /// What all encoders have done.
     pub counters: SharedCounters,
     lost: OnceLock<String>,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Result;
-use crate::hal::Completion;
-use crate::hal::event::Dependency;
+use crate::hal::event::{Dependency, Order, named};
+use crate::hal::{Completion, Recording};
 use crate::profile::{Counters, Span};
 use crate::state::DeviceState;
+use crate::{Error, Result};
 
 /// Work that was handed to a device.
 ///
@@ -21,6 +21,7 @@ pub struct Submission {
 #[derive(Debug)]
 struct Handle {
     fate: Arc<Fate>,
+    device: Arc<DeviceState>,
 }
 
 impl Drop for Handle {
@@ -34,7 +35,6 @@ impl Drop for Handle {
 pub(crate) struct Fate {
     label: String,
     completion: Arc<dyn Completion>,
-    device: Arc<DeviceState>,
     /// Somebody has been told how it ended.
     observed: AtomicBool,
     /// No handle is left.
@@ -44,8 +44,8 @@ pub(crate) struct Fate {
 impl Submission {
     pub(crate) fn new(label: String, completion: Arc<dyn Completion>, device: Arc<DeviceState>) -> Self {
         let (observed, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
-        let fate = Arc::new(Fate { label, completion, device, observed, dropped });
-        Submission { handle: Arc::new(Handle { fate }) }
+        let fate = Arc::new(Fate { label, completion, observed, dropped });
+        Submission { handle: Arc::new(Handle { fate, device }) }
     }
 
     pub(crate) fn fate(&self) -> &Arc<Fate> {
@@ -63,8 +63,9 @@ impl Submission {
     /// What made the work fail; [`Error::Poisoned`](crate::Error::Poisoned) if it was not run because of what
     /// failed before.
     pub fn wait(&self) -> Result<()> {
-        self.handle.fate.device.counters.add(&Counters { waits: 1, ..Counters::default() });
-        self.handle.fate.outcome()
+        let Handle { fate, device } = &*self.handle;
+        device.counters.add(&Counters { waits: 1, ..Counters::default() });
+        fate.outcome(device)
     }
 }
 
@@ -93,9 +94,10 @@ impl Fate {
         let _ = self.completion.wait();
     }
 
-    /// Waits for the end and tells how it went.
-    pub fn outcome(&self) -> Result<()> {
-        let result = self.device.note(self.completion.wait());
+    /// Waits for the end and tells how it went. `device` is the one that it was submitted to: the fate itself does not
+    /// hold it, because the device's books hold fates.
+    pub fn outcome(&self, device: &DeviceState) -> Result<()> {
+        let result = device.note(self.completion.wait());
         self.observed.store(true, Ordering::Release);
         result
     }
@@ -111,9 +113,9 @@ impl Fate {
     }
 
     /// The failure that nobody was told of and nobody can ask for any more.
-    pub fn lost_failure(&self) -> Result<()> {
+    pub fn lost_failure(&self, device: &DeviceState) -> Result<()> {
         if self.dropped.load(Ordering::Acquire) && !self.observed.load(Ordering::Acquire) {
-            self.outcome()?;
+            self.outcome(device)?;
         }
         Ok(())
     }
@@ -144,5 +146,56 @@ impl Completion for Run {
 
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
         self.parts.iter().flat_map(|part| part.group_times()).collect()
+    }
+}
+
+/// Submits parts of one run, behind each other: the first obeys the order's waits, the last gives its signals, and
+/// each runs only if those before it did.
+///
+/// # Errors
+/// If the first part is refused. If a later one is, what was submitted runs; the run as a whole has failed then, and
+/// its events are poisoned.
+pub(crate) fn start_parts(parts: &[Arc<dyn Recording>], order: Order) -> Result<Arc<dyn Completion>> {
+    let Order { label, waits, after, signals } = order;
+    let mut before = Some((waits, after));
+    let mut run: Vec<Arc<dyn Completion>> = Vec::with_capacity(parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        let behind = |completion: &Arc<dyn Completion>| {
+            vec![Dependency { label: label.clone(), completion: completion.clone() }]
+        };
+        let (waits, after) = match before.take() {
+            Some(before) => before,
+            None => (Vec::new(), run.last().map(behind).unwrap_or_default()),
+        };
+        let is_last = index + 1 == parts.len();
+        let promised = if is_last { signals.clone() } else { Vec::new() };
+        match part.submit(Order { label: label.clone(), waits, after, signals: promised }) {
+            Ok(completion) => run.push(completion),
+            Err(error) if index == 0 => return Err(error),
+            Err(error) => {
+                let poison = Error::poisoned(&named(&label), error.clone());
+                signals.iter().for_each(|(event, _)| event.poison(poison.clone()));
+                run.push(Arc::new(Refused(error)));
+                break;
+            }
+        }
+    }
+    Ok(match &run[..] {
+        [only] => only.clone(),
+        _ => Arc::new(Run { parts: run }),
+    })
+}
+
+/// A part that the device did not take.
+#[derive(Debug)]
+struct Refused(Error);
+
+impl Completion for Refused {
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn wait(&self) -> Result<()> {
+        Err(self.0.clone())
     }
 }

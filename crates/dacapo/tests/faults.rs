@@ -79,7 +79,10 @@ fn program(device: &Device, file: &Arc<MappedFile>, remains: &mut Remains) -> Re
     let replayed = compiled.replay()?;
 
     session.begin_stage("last")?;
+    session.dispatch(increment(&y, 1))?;
+    session.replay(&compiled)?;
     session.dispatch(increment(&y, 2))?;
+    session.fence_stage()?;
     session.commit_and_wait()?;
     replayed.wait()?;
     live.wait()?;
@@ -88,7 +91,7 @@ fn program(device: &Device, file: &Arc<MappedFile>, remains: &mut Remains) -> Re
     let x = x.to_vec::<u32>()?;
     let y = y.read::<u32>()?;
     let replay = |y| mix(mix(y, 7), 7);
-    let sum = replay(replay(mix(mix(mix(3, 1), 2) + 20, 7))) + 2;
+    let sum = replay(replay(replay(mix(mix(mix(3, 1), 2) + 20, 7))) + 1) + 2;
     assert_eq!((x, y.to_vec()), (vec![7; N], vec![sum; N]));
     Ok(())
 }
@@ -112,6 +115,7 @@ fn check_error(point: FaultPoint, error: &Error) {
         FaultPoint::Allocate => matches!(root, Error::OutOfMemory { requested, .. } if *requested > 0),
         FaultPoint::MapFile => matches!(root, Error::Io { path, .. } if path.ends_with("weights")),
         FaultPoint::Pipeline => matches!(root, Error::Injected { what } if what.contains("kernel test_")),
+        FaultPoint::Support | FaultPoint::Barrier => false,
         FaultPoint::Encode => matches!(root, Error::Injected { what } if what.contains("dispatch")),
         FaultPoint::Submit => matches!(root, Error::Injected { what } if what.contains("submission")),
         FaultPoint::Complete => matches!(root, Error::KernelFailed { kernel: "injected_fault", .. }),
@@ -212,27 +216,27 @@ fn every_pipeline_may_fail() {
 
 #[test]
 fn every_dispatch_may_fail() {
-    assert_eq!(sweep(FaultPoint::Encode, 2), 11);
+    assert_eq!(sweep(FaultPoint::Encode, 2), 12);
 }
 
 #[test]
 fn every_submission_may_be_refused() {
-    assert_eq!(sweep(FaultPoint::Submit, 2), 10);
+    assert_eq!(sweep(FaultPoint::Submit, 2), 13);
 }
 
 #[test]
 fn every_submission_may_fail_on_the_device() {
     for threads in [1, 2, 4] {
-        assert_eq!(sweep(FaultPoint::Complete, threads), 10);
+        assert_eq!(sweep(FaultPoint::Complete, threads), 13);
     }
 }
 
 #[test]
 fn the_device_may_be_lost_at_any_call() {
     for threads in [1, 2, 4] {
-        // Five allocations, a mapping, two pipelines, eleven dispatches, ten submissions, and the end of each.
+        // Five allocations, a mapping, two pipelines, twelve dispatches, thirteen submissions, and the end of each.
         let met = sweep(FaultPoint::DeviceLost, threads);
-        assert!((29..=39).contains(&met), "{met}");
+        assert!((33..=46).contains(&met), "{met}");
     }
 }
 
@@ -262,5 +266,5 @@ fn a_fault_that_never_comes_changes_nothing() {
     let (_dir, file) = weights();
     let device = open(2, Some(FaultPlan { at: FaultPoint::Submit, nth: 0 }));
     program(&device, &file, &mut Remains::default()).unwrap();
-    assert_eq!(device.counters().submissions, 10);
+    assert_eq!(device.counters().submissions, 13);
 }

@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{MIX_MIX, PANIC, PATTERNS, SLOW, device, increment, mix, mixed};
 use dacapo::{
-    Buffer, ChunkOptions, CompiledGraph, ComputeGraph, DType, Device, Dispatch, Error, FinishOptions,
-    FuseMatch, FusePattern, FuseReport, GraphCache, GraphExecutor, GraphOptions, Refusal, ScheduleOptions,
-    Strategy,
+    BackendKind, Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel,
+    DType, Device, DeviceOptions, Dispatch, Error, FaultPlan, FaultPoint, FinishOptions, FuseMatch,
+    FusePattern, FuseReport, GraphCache, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions,
+    Spread, Strategy,
 };
 
 const LEN: usize = 16;
@@ -38,7 +41,7 @@ fn fuse_and_compare(device: &Device, graph: &ComputeGraph, outputs: &[&Buffer]) 
     };
     let plain = run(&[]);
     assert_eq!(run(&PATTERNS), plain);
-    let (fused, report) = graph.fuse(&PATTERNS);
+    let (fused, report) = graph.fuse(device, &PATTERNS);
     assert_eq!((report.dispatches_before, report.dispatches), (graph.len(), fused.len()));
     report
 }
@@ -152,11 +155,44 @@ fn a_replacement_that_touches_other_memory_is_refused() {
     let [a, b, c, y] = [1, 2, 3, 4].map(|n| shared(&device, n));
     let t = transient(&device);
     let graph = record(&device, [mixed(&a, &b, &t), mixed(&t, &c, &y)]);
-    let (same, report) = graph.fuse(&WRONG);
+    let (same, report) = graph.fuse(&device, &WRONG);
     assert_eq!((same.len(), report.fused.len()), (2, 0));
     let why: Vec<&Refusal> = report.refused.iter().map(|refused| &refused.why).collect();
     let expected = [&Refusal::OtherMemory, &Refusal::Visible { writer: 1 }, &Refusal::OtherMemory];
     assert_eq!(format!("{why:?}"), format!("{expected:?}"));
+}
+
+/// A device that lacks the first replacement's kernel: that fusion is not made, the others are, and the result is the same.
+#[test]
+fn a_fusion_that_the_device_lacks_the_kernel_for_is_refused() {
+    let fault = FaultPlan { at: FaultPoint::Support, nth: 1 };
+    let device = Device::open(DeviceOptions { fault: Some(fault), ..DeviceOptions::default() }).unwrap();
+    let (a, y, t) = (shared(&device, 1), shared(&device, 2), transient(&device));
+    let graph = record(&device, [mixed(&a, &a, &t), mixed(&t, &a, &y)]);
+    let (same, report) = graph.fuse(&device, &PATTERNS);
+    assert_eq!((same.len(), report.fused.len()), (2, 0));
+    let why = &report.refused[0].why;
+    assert!(matches!(why, Refusal::Unsupported { kernel } if *kernel == MIX_MIX.name), "{why}");
+    assert_eq!(why.to_string(), format!("the device has no kernel {}", MIX_MIX.name));
+    // Asked again, it has the kernel.
+    assert_eq!(names(&fuse_and_compare(&device, &graph, &[&a, &y])), ["mix of mix"]);
+    assert!(device.supports(&MIX_MIX));
+}
+
+/// Chains that were recorded in turns become one dispatch each.
+#[test]
+fn chains_that_interleave_are_all_fused() {
+    let device = device(2);
+    let inputs: Vec<Buffer> = (0..6).map(|n| shared(&device, n)).collect();
+    let outputs: Vec<Buffer> = (0..6).map(|n| shared(&device, 10 + n)).collect();
+    let between: Vec<Buffer> = (0..6).map(|_| transient(&device)).collect();
+    let first = std::iter::zip(&inputs, &between).map(|(a, t)| mixed(a, a, t));
+    let second = std::iter::zip(&between, &outputs).map(|(t, y)| mixed(t, &inputs[0], y));
+    let graph = record(&device, first.chain(second));
+    let watched: Vec<&Buffer> = inputs.iter().chain(&outputs).collect();
+    let report = fuse_and_compare(&device, &graph, &watched);
+    assert_eq!((names(&report), report.dispatches), (vec!["mix of mix"; 6], 6));
+    assert_eq!(report.fused[0].gain, PATTERNS[1].gain(BackendKind::Cpu));
 }
 
 #[test]
@@ -226,11 +262,147 @@ fn free_dispatches_fill_the_groups_evenly() {
     );
     let sizes: Vec<usize> = arranged.groups().unwrap().iter().map(|group| group.len()).collect();
     assert!(sizes.iter().all(|&size| size <= 2), "{sizes:?}");
-    assert_eq!(report.largest_group_bytes, 2 * 2 * 4 * LEN as u64);
+    let (bytes, threads) = (2 * 4 * LEN as u64, LEN as u64);
+    assert_eq!(report.group_bytes, Spread { min: bytes, max: 2 * bytes, mean: 19 * bytes / 10 });
+    assert_eq!(report.group_threads, Spread { min: threads, max: 2 * threads, mean: 19 * threads / 10 });
+    assert_eq!((report.underfull, report.edges.sole), (10, 9));
     // Without packing, all nine would stand in the first group with the first link.
-    let recorded = graph.reorder(&ScheduleOptions { strategy: Strategy::Recorded }).1;
-    assert_eq!((recorded.largest_group_bytes, recorded.moved), (10 * 2 * 4 * LEN as u64, 0));
+    let recorded = graph.reorder(&ScheduleOptions::from(Strategy::Recorded)).1;
+    assert_eq!((recorded.group_bytes.max, recorded.moved), (10 * bytes, 0));
     assert!(report.moved > 0);
+}
+
+/// `n` words touched by a dispatch of `threads` threads on a buffer of its own.
+fn sized(device: &Device, n: usize, threads: u32) -> Dispatch {
+    increment(&device.alloc(DType::U32, &[n]).unwrap(), 1).grid([threads, 1, 1])
+}
+
+#[test]
+fn groups_are_filled_with_threads_too() {
+    let device = device(1);
+    let chain = device.alloc(DType::U32, &[1000]).unwrap();
+    let link = |n: usize| increment(&chain.slice_view(0, &[n]).unwrap(), 1).grid([2, 1, 1]);
+    // The first link has more bytes than its group's share.
+    let links: Vec<Dispatch> = [1000, 10, 10, 10].map(link).into();
+    let free: Vec<Dispatch> = (0..4).map(|_| sized(&device, 625, 1000)).collect();
+    let graph = record(&device, links.into_iter().chain(free));
+    assert_eq!(graph.nodes().iter().map(CapturedNode::threads).sum::<u64>(), 4008);
+    let [idle, busy] = [0, 1000].map(|occupancy| {
+        let options = ScheduleOptions { occupancy: Some(occupancy), ..ScheduleOptions::default() };
+        graph.reorder(&options).1
+    });
+    assert_eq!((idle.groups, busy.groups), (4, 4));
+    assert_eq!(busy.group_threads, Spread { min: 1002, max: 1002, mean: 1002 });
+    assert_eq!(busy.underfull, 0);
+    assert_eq!((idle.group_threads.min, idle.group_threads.max), (2, 2002));
+    // A kernel that was given no grid counts by what it writes.
+    assert_eq!(device.info().occupancy() * 2, common::device(2).info().occupancy());
+    assert_eq!(record(&device, [increment(&chain, 1)]).nodes()[0].threads(), 1000);
+}
+
+#[test]
+fn a_pair_costs_what_its_absence_would_save() {
+    let device = device(1);
+    let [a, b, c, d] = [1, 2, 3, 4].map(|n| shared(&device, n));
+    // A chain of four on `a`; beside it a chain of two on `b` that joins it before the last.
+    let graph = record(
+        &device,
+        [increment(&a, 1), increment(&a, 1), mixed(&a, &c, &d), increment(&b, 1), mixed(&d, &b, &c)],
+    );
+    let order = graph.dependencies();
+    assert_eq!((order.depth(), order.pairs().count()), (4, 4));
+    let mut costs: Vec<_> =
+        order.costs().into_iter().map(|(pair, cost)| (pair.from, pair.to, cost)).collect();
+    costs.sort_unstable();
+    // Without one: 1 and 3 are left, or two twos, of which one ends with the chain on `b`; or three and two.
+    assert_eq!(costs, [(0, 1, 1), (1, 2, 2), (2, 4, 1)]);
+    // Two longest chains side by side: no pair alone costs anything.
+    let graph = record(&device, [increment(&a, 1), increment(&a, 1), increment(&b, 1), increment(&b, 1)]);
+    assert!(graph.dependencies().costs().is_empty());
+    assert_eq!(graph.reorder(&ScheduleOptions::default()).1.edges.sole, 0);
+}
+
+/// Two branches of wide values that meet at the end, recorded in turns.
+fn two_branches(device: &Device) -> (ComputeGraph, Buffer) {
+    let (a, out) = (shared(device, 1), shared(device, 2));
+    let wide: Vec<Buffer> = (0..6).map(|_| device.transient(DType::U32, &[64]).unwrap()).collect();
+    let ends: Vec<Buffer> = (0..6).map(|_| transient(device)).collect();
+    let narrow = |x: &Buffer| x.slice_view(0, &[LEN]).unwrap();
+    let long = device.upload(&(0..64).collect::<Vec<u32>>(), &[64]).unwrap();
+    let mut dispatches = Vec::new();
+    dispatches.extend(wide.iter().map(|x| mixed(&long, &long, x)));
+    dispatches.extend(wide.iter().zip(&ends).map(|(x, end)| mixed(&narrow(x), &a, end)));
+    dispatches.extend(ends.iter().map(|end| mixed(end, &a, &out)));
+    (record(device, dispatches), out)
+}
+
+#[test]
+fn less_memory_costs_groups_and_the_report_says_how_many() {
+    let device = device(2);
+    let (graph, out) = two_branches(&device);
+    let run = |options: &GraphOptions| {
+        out.copy_from(&[0_u32; LEN]).unwrap();
+        let compiled = graph.compile(&device, "limited", options)?;
+        compiled.replay()?.wait()?;
+        Ok::<_, Error>((compiled.reports().clone(), out.to_vec::<u32>()?))
+    };
+    let (free, expected) = run(&GraphOptions::default()).unwrap();
+    assert_eq!((free.memory.peak_bytes, free.memory.extra_groups), (6 * 256, 0));
+    let limited = |limit| GraphOptions { memory_limit: Some(limit), ..GraphOptions::default() };
+    let error = run(&limited(0)).unwrap_err();
+    let Error::MemoryLimit { limit: 0, least } = error else { panic!("{error}") };
+    assert_eq!(least, 512, "a wide value and its end");
+    assert!(error.to_string().contains("less than 512"), "{error}");
+    assert!(matches!(run(&limited(least - 1)), Err(Error::MemoryLimit { .. })));
+    let mut groups = usize::MAX;
+    for limit in (least..=free.memory.peak_bytes).step_by(256) {
+        let (reports, found) = run(&limited(limit)).unwrap();
+        assert_eq!(found, expected);
+        let (memory, schedule) = (reports.memory, reports.schedule.unwrap());
+        assert!(memory.peak_bytes <= limit);
+        assert_eq!(schedule.groups, free.schedule.as_ref().unwrap().groups + memory.extra_groups);
+        assert!(schedule.groups <= groups, "more memory, no more groups");
+        groups = schedule.groups;
+    }
+    // The recorded order makes all wide values first: without leave to reorder, splitting groups frees little.
+    let recorded = GraphOptions { memory_limit: Some(least), ..GraphOptions::recorded() };
+    let Err(Error::MemoryLimit { least: recorded, .. }) = run(&recorded) else { panic!("it cannot fit") };
+    let (split, found) =
+        run(&GraphOptions { memory_limit: Some(recorded), ..GraphOptions::recorded() }).unwrap();
+    assert!(found == expected && split.schedule.is_none() && split.memory.extra_groups > 0);
+    let live = GraphExecutor::new(&device).begin("live").unwrap();
+    let options = FinishOptions { graph: recorded_limit(), ..FinishOptions::default() };
+    assert!(matches!(live.finish(options), Err(Error::State { call: "finish", .. })));
+}
+
+fn recorded_limit() -> GraphOptions {
+    GraphOptions { memory_limit: Some(0), ..GraphOptions::recorded() }
+}
+
+#[test]
+fn budgets_of_time_are_kept_by_the_model() {
+    let device = device(1);
+    let x = shared(&device, 0);
+    let doom = || Dispatch::new(&PANIC).buffer(&x).bytes(&u32::MAX);
+    let graph = record(&device, (0..40).map(|i| if i % 4 == 0 { doom() } else { increment(&x, 1) }));
+    let model =
+        CostModel::new(&[(OpKind::Elementwise, 10.0), (OpKind::Other, 100.0)], Duration::from_nanos(40));
+    let estimate = |node: &CapturedNode| model.estimate(node);
+    let bytes = 4 * LEN as u32;
+    assert_eq!(estimate(&graph.nodes()[0]), Duration::from_nanos(40) + 100 * bytes * Duration::from_nanos(1));
+    assert_eq!(
+        estimate(&graph.nodes()[1]),
+        Duration::from_nanos(40) + 2 * 10 * bytes * Duration::from_nanos(1)
+    );
+    let (first, budget) = (Duration::from_micros(8), Duration::from_micros(20));
+    let (chunks, report) = graph.chunks(&ChunkOptions::timed(first, budget, model));
+    let times: Vec<Duration> =
+        chunks.iter().map(|chunk| graph.nodes()[chunk.clone()].iter().map(estimate).sum()).collect();
+    assert!(times[0] <= first && times.iter().all(|&time| time <= budget) && times.len() > 2, "{times:?}");
+    assert_eq!(report.costs, times.iter().map(|time| time.as_nanos() as u64).collect::<Vec<_>>());
+    // A kind that the model has never seen costs as much as the dearest.
+    let unseen = CostModel::new(&[(OpKind::Other, 100.0)], Duration::ZERO);
+    assert_eq!(unseen.estimate(&graph.nodes()[1]), 100 * 2 * bytes * Duration::from_nanos(1));
 }
 
 #[test]
@@ -238,12 +410,12 @@ fn chunks_keep_their_budgets() {
     let device = device(1);
     let x = shared(&device, 0);
     let graph = record(&device, (0..20).map(|_| increment(&x, 1)));
-    let options = ChunkOptions { first: 2, budget: 5, cost: |_| 1 };
+    let options = ChunkOptions { first: 2, budget: 5, cost: Cost::Of(|_| 1) };
     let (chunks, report) = graph.chunks(&options);
     assert_eq!(chunks, [0..2, 2..7, 7..12, 12..17, 17..20]);
     assert_eq!((report.costs, report.over_budget, report.inside_groups), (vec![2, 5, 5, 5, 3], 0, 0));
-    let (chunks, report) =
-        graph.chunks(&ChunkOptions { cost: |node| if node.recorded() == 3 { 9 } else { 1 }, ..options });
+    let (chunks, report) = graph
+        .chunks(&ChunkOptions { cost: Cost::Of(|node| if node.recorded() == 3 { 9 } else { 1 }), ..options });
     assert_eq!(chunks[..3], [0..2, 2..3, 3..4], "alone, because nothing else can be done");
     assert_eq!(report.over_budget, 1);
     let wide: Vec<Buffer> = (0..8).map(|n| shared(&device, n)).collect();
@@ -253,7 +425,7 @@ fn chunks_keep_their_budgets() {
     assert_eq!(ComputeGraph::new().chunks(&options).0, []);
 }
 
-const EACH: ChunkOptions = ChunkOptions { first: 1, budget: 1, cost: |_| 1 };
+const EACH: ChunkOptions = ChunkOptions { first: 1, budget: 1, cost: Cost::Of(|_| 1) };
 
 #[test]
 fn a_failure_crosses_the_cuts() {
@@ -356,7 +528,7 @@ fn finish_runs_the_passes_that_it_is_told_to() {
         fuse: &PATTERNS,
         reorder: Some(ScheduleOptions::default()),
         chunk: Some(EACH),
-        timing: false,
+        ..GraphOptions::recorded()
     };
     for (graph, expected) in [
         (GraphOptions::recorded(), (3, 2, 1)),
@@ -407,8 +579,43 @@ fn the_cache_is_bounded_and_forgets_the_oldest() {
 }
 
 #[test]
+fn the_smallest_bucket_that_fits_is_replayed() {
+    let device = device(2);
+    let lengths = Buckets::doubling(2, 12);
+    assert_eq!((lengths.sizes(), Buckets::new([3, 1, 3]).sizes()), (&[2, 4, 8, 12][..], &[1, 3][..]));
+    let rows = Buckets::new([1, 3]);
+    let x = device.alloc(DType::U32, &[3 * LEN]).unwrap();
+    let mut cache = GraphCache::new(3);
+    let mut compiled = Vec::new();
+    let mut run = |length: usize, count: usize| -> Result<usize, Error> {
+        let graph = cache.fit_or_compile([&lengths, &rows], [length, count], |[length, count]| {
+            compiled.push([length, count]);
+            let row = |row| increment(&x.slice_view(row * LEN, &[length]).unwrap(), 1);
+            record(&device, (0..count).map(row)).compile(&device, "bucket", &GraphOptions::default())
+        })?;
+        graph.replay()?.wait()?;
+        Ok(graph.graph().len())
+    };
+    for (length, count) in [(0, 1), (2, 1), (3, 1), (4, 0), (5, 2), (8, 3), (12, 3), (1, 1)] {
+        assert_eq!(run(length, count).unwrap(), if count < 2 { 1 } else { 3 });
+    }
+    assert!(matches!(run(13, 1), Err(Error::NoBucket { need: 13, largest: 12 })));
+    assert!(matches!(run(1, 4), Err(Error::NoBucket { need: 4, largest: 3 })));
+    // The last is compiled again: it gave way to the three after it.
+    assert_eq!(compiled, [[2, 1], [4, 1], [8, 3], [12, 3], [2, 1]]);
+    assert_eq!((cache.len(), cache.stats().hits, cache.stats().evictions), (3, 3, 2));
+    let found = x.to_vec::<u32>().unwrap();
+    assert_eq!(found[..LEN], [8, 8, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0]);
+    assert_eq!(found[LEN..LEN + 13], [3, 3, 3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0]);
+    assert!(matches!(Buckets::new([]).fit(0), Err(Error::NoBucket { need: 0, largest: 0 })));
+}
+
+#[test]
 fn compiled_graphs_are_send_and_sync() {
     fn check<T: Send + Sync>() {}
     check::<CompiledGraph>();
     check::<GraphCache<usize>>();
+    check::<Buckets>();
+    check::<CostModel>();
+    check::<ComputeGraph>();
 }

@@ -4,11 +4,12 @@
 mod common;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use common::{PATTERNS, device, increment, mix, mixed};
 use dacapo::{
-    Buffer, ChunkOptions, ComputeGraph, DType, Device, Dispatch, FusePattern, GraphOptions, ScheduleOptions,
-    Strategy,
+    Buffer, CapturedNode, ChunkOptions, ComputeGraph, CostModel, DType, Device, Dispatch, Error, FusePattern,
+    GraphOptions, OpKind, ScheduleOptions, Strategy,
 };
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use proptest::strategy::{Strategy as Generate, ValueTree};
@@ -209,7 +210,7 @@ const STRATEGIES: [Strategy; 4] =
     [Strategy::Levels, Strategy::Recorded, Strategy::LookAhead(64), Strategy::LookAhead(2)];
 
 fn arrange(graph: &ComputeGraph, strategy: Strategy) -> ComputeGraph {
-    graph.reorder(&ScheduleOptions { strategy }).0
+    graph.reorder(&ScheduleOptions::from(strategy)).0
 }
 
 fn contents(buffers: &[Buffer]) -> Vec<Vec<u32>> {
@@ -221,7 +222,7 @@ fn check_schedules(program: &Program, graph: &ComputeGraph) {
     let pairs = program.pairs();
     let chain = program.longest_chain(&pairs);
     for strategy in STRATEGIES {
-        let (arranged, report) = graph.reorder(&ScheduleOptions { strategy });
+        let (arranged, report) = graph.reorder(&ScheduleOptions::from(strategy));
         let group_of = groups(&arranged);
         assert!(separated(&group_of, &pairs), "{strategy:?}");
         let count = group_of.iter().max().map_or(0, |last| last + 1);
@@ -234,7 +235,7 @@ fn check_schedules(program: &Program, graph: &ComputeGraph) {
                 group_of.iter().map(|&group| group - usize::from(group >= barrier)).collect();
             assert!(!separated(&without, &pairs), "{strategy:?}: barrier {barrier} is not needed");
         }
-        let again = arranged.reorder(&ScheduleOptions { strategy }).1;
+        let again = arranged.reorder(&ScheduleOptions::from(strategy)).1;
         assert_eq!(again.lower_bound, chain, "barriers asked for stay what they are");
         assert!(again.groups == count || matches!(strategy, Strategy::LookAhead(_)), "{strategy:?} twice");
     }
@@ -297,7 +298,7 @@ fn check_results(program: &Program, threads: usize) {
         placed.encode_chunks(&device, "chunks", &tiny).unwrap().0.wait().unwrap();
         assert_eq!(contents(&buffers), program.expected(3), "{strategy:?} chunks");
     }
-    let levels = Some(ScheduleOptions { strategy: Strategy::Levels });
+    let levels = Some(ScheduleOptions::from(Strategy::Levels));
     let fused: &'static [FusePattern] = &PATTERNS;
     for (fuse, reorder, chunk) in [
         (&[][..], None, None),
@@ -308,7 +309,7 @@ fn check_results(program: &Program, threads: usize) {
         (fused, levels, Some(tiny)),
     ] {
         let (graph, buffers) = program.record(&device);
-        let options = GraphOptions { fuse, reorder, chunk, timing: false };
+        let options = GraphOptions { fuse, reorder, chunk, ..GraphOptions::recorded() };
         let compiled = graph.compile(&device, "compiled", &options).unwrap();
         let runs: Vec<_> = (0..4).map(|_| compiled.replay().unwrap()).collect();
         runs.iter().for_each(|run| run.wait().unwrap());
@@ -316,8 +317,85 @@ fn check_results(program: &Program, threads: usize) {
     }
 }
 
+/// Any limit of memory from the least on is kept, costs no bytes of the result, and keeps every pair apart; below it
+/// there is an error that names both.
+fn check_limits(program: &Program, threads: usize, reorder: bool) {
+    let device = device(threads);
+    let options = |memory_limit| {
+        let reorder = reorder.then(ScheduleOptions::default);
+        GraphOptions { reorder, memory_limit, ..GraphOptions::recorded() }
+    };
+    let pairs = program.pairs();
+    let peak = program.record(&device).0.optimize(&device, &options(None)).unwrap().1.memory.peak_bytes;
+    let least = match program.record(&device).0.optimize(&device, &options(Some(0))) {
+        Err(Error::MemoryLimit { limit: 0, least }) => least,
+        other => {
+            assert_eq!((peak, other.is_ok()), (0, true), "nothing fits into nothing but nothing");
+            return;
+        }
+    };
+    assert!(least <= peak);
+    for limit in [least, least + 1, least.midpoint(peak), peak, peak + 1000] {
+        let (graph, buffers) = program.record(&device);
+        let (arranged, reports) = graph.optimize(&device, &options(Some(limit))).unwrap();
+        assert!(reports.memory.peak_bytes <= limit);
+        if reorder {
+            let group_of = groups(&arranged);
+            assert!(separated(&group_of, &pairs));
+            let schedule = reports.schedule.unwrap();
+            assert_eq!(schedule.groups, schedule.lower_bound + reports.memory.extra_groups);
+        }
+        let compiled = graph.compile(&device, "limited", &options(Some(limit))).unwrap();
+        (0..2).for_each(|_| compiled.replay().unwrap().wait().unwrap());
+        assert_eq!(contents(&buffers), program.expected(2), "{limit} of {peak}");
+    }
+    let (graph, _) = program.record(&device);
+    let refused = graph.optimize(&device, &options(Some(least - 1)));
+    assert!(
+        matches!(refused, Err(Error::MemoryLimit { limit, least: found }) if limit < least && found == least)
+    );
+}
+
+/// No submission costs more time than its budget by the model, but for single dispatches; no node is lost.
+fn check_time_budgets(graph: &ComputeGraph, model: CostModel, first: u64, budget: u64) {
+    let nanoseconds =
+        |nodes: &[CapturedNode]| nodes.iter().map(|node| model.estimate(node)).sum::<Duration>();
+    let [first, budget] = [first, budget].map(Duration::from_nanos);
+    let (chunks, report) = graph.chunks(&ChunkOptions::timed(first, budget, model));
+    let mut next = 0;
+    for (index, chunk) in chunks.iter().enumerate() {
+        assert!(chunk.start == next && chunk.start < chunk.end);
+        next = chunk.end;
+        let limit = if index == 0 { first.min(budget) } else { budget };
+        let time = nanoseconds(&graph.nodes()[chunk.clone()]);
+        assert!(time <= limit || chunk.len() == 1, "{time:?} of {limit:?}");
+        assert!(report.costs[index] >= time.as_nanos() as u64);
+    }
+    assert_eq!(next, graph.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn limits_of_memory_are_kept(program in any_program(1..80), threads in 1..4_usize, reorder in any::<bool>()) {
+        check_limits(&program, threads, reorder);
+    }
+
+    #[test]
+    fn budgets_of_time_are_kept(
+        program in any_program(1..120),
+        rate in 0.0..20.0_f64,
+        dispatch in 0..500_u64,
+        first in 0..5_000_u64,
+        budget in 0..20_000_u64,
+    ) {
+        let device = device(1);
+        let model = CostModel::new(&[(OpKind::Elementwise, rate)], Duration::from_nanos(dispatch));
+        let (graph, _) = program.record(&device);
+        check_time_budgets(&graph, model, first, budget);
+        check_time_budgets(&arrange(&graph, Strategy::Levels), model, first, budget);
+    }
 
     #[test]
     fn schedules_keep_order_and_reach_the_bound(program in any_program(1..120)) {
@@ -358,7 +436,7 @@ fn random_programs_contain_fusions() {
     for _ in 0..40 {
         let program = any_program(60..120).new_tree(&mut runner).unwrap().current();
         let (graph, _) = program.record(&device);
-        let (_, report) = graph.fuse(&PATTERNS);
+        let (_, report) = graph.fuse(&device, &PATTERNS);
         report.fused.iter().for_each(|fused| *found.entry(fused.pattern).or_insert(0) += 1);
         refused += report.refused.len();
     }

@@ -215,4 +215,55 @@ proptest! {
             }
         }
     }
+
+    /// The same for a few graphs replayed again and again, alone or as part of other work: what the engine remembers of
+    /// which graph reads which must never say anything else than the rule.
+    #[test]
+    fn replays_spread_it_by_the_rule(
+        works in prop::collection::vec(any_work(), 1..5),
+        runs in prop::collection::vec((0..5_usize, 0..3_u8, any::<bool>()), 1..24),
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let arena = device.upload(&(0..ARENA as u32).collect::<Vec<_>>(), &[ARENA]).unwrap();
+        let doom = device.alloc(DType::U32, &[1]).unwrap();
+        let mut model = Model { values: (0..ARENA as u32).collect(), bad: vec![false; ARENA] };
+        let view = |at: usize, s: &Step| part(&arena, at..at + s.len);
+        let dispatches = |work: &Work| {
+            let steps = work.steps.iter().map(|s| mixed(&view(s.a, s), &view(s.b, s), &view(s.y, s)));
+            steps.chain(work.crashes.then(|| crash(&doom))).collect::<Vec<_>>()
+        };
+        let graphs: Vec<_> = works.iter().enumerate().map(|(index, work)| {
+            let mut recording = GraphExecutor::new(&device).begin_recorded("graph").unwrap();
+            dispatches(work).into_iter().for_each(|dispatch| recording.dispatch(dispatch).unwrap());
+            let graph = recording.into_graph().unwrap();
+            graph.compile(&device, &format!("graph {index}"), &GraphOptions::default()).unwrap()
+        }).collect();
+        let mut pending = Vec::new();
+        for (index, way, waits) in runs {
+            let (work, graph) = (&works[index % works.len()], &graphs[index % works.len()]);
+            let submission = match way {
+                0 => graph.replay().unwrap(),
+                1 => submit(&device, "live", dispatches(work)),
+                _ => {
+                    let mut encoder = device.encoder("contains").unwrap();
+                    encoder.replay(graph).unwrap();
+                    encoder.commit().unwrap()
+                }
+            };
+            if waits {
+                let _ = submission.wait();
+            }
+            pending.push((submission, model.run(work)));
+        }
+        for (submission, expected) in &pending {
+            prop_assert_eq!(&outcome(submission), expected);
+        }
+        for (x, (&value, &bad)) in model.values.iter().zip(&model.bad).enumerate() {
+            match part(&arena, x..x + 1).to_vec::<u32>() {
+                Ok(found) => prop_assert!(!bad && found[0] == value, "element {}", x),
+                Err(_) => prop_assert!(bad, "element {} is good", x),
+            }
+        }
+    }
 }

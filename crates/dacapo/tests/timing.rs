@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{PANIC, device, increment, mixed};
 use dacapo::{
-    Buffer, ChunkOptions, ComputeGraph, DType, Device, Dispatch, Error, FinishOptions, GraphExecutor,
-    GraphOptions, ReplayTimes, Span,
+    Buffer, ChunkOptions, ComputeGraph, CostModel, DType, Device, Dispatch, Error, FinishOptions,
+    GraphExecutor, GraphOptions, ReplayTimes, Span,
 };
 
 const TIMED: fn() -> GraphOptions = || GraphOptions { timing: true, ..GraphOptions::default() };
@@ -91,6 +93,35 @@ fn parts_and_recorded_orders_are_timed_alike() {
         assert_eq!(submissions, compiled.submissions());
         assert_eq!(times.groups.len() as u64, compiled.counters().barriers + submissions as u64);
     }
+}
+
+/// A model of the times of a graph explains as much time as they are: then budgets of time cut where the time goes.
+#[test]
+fn a_model_learns_from_timed_replays() {
+    let device = device(2);
+    let (graph, _) = two_chains(&device);
+    let compiled = graph.compile(&device, "timed", &TIMED()).unwrap();
+    let mut times: Vec<ReplayTimes> =
+        (0..2).map(|_| compiled.replay_timed().unwrap().times().unwrap()).collect();
+    // Times of our own, so that nothing depends on the machine: 10 us a dispatch, the second run slower.
+    for (run, times) in times.iter_mut().enumerate() {
+        for group in &mut times.groups {
+            let time = Duration::from_micros(10 * (1 + run as u64) * group.nodes.len() as u64);
+            group.span.end = group.span.start + time;
+        }
+    }
+    let model = CostModel::measured(&compiled, &times).unwrap();
+    let nodes = compiled.graph().nodes();
+    let total: Duration = nodes.iter().map(|node| model.estimate(node)).sum();
+    let expected = Duration::from_micros(5 * 20);
+    assert!(total.abs_diff(expected) < Duration::from_micros(1), "{total:?}");
+    let budget = Duration::from_micros(45);
+    let (chunks, _) = compiled.graph().chunks(&ChunkOptions::timed(budget, budget, model));
+    assert_eq!(chunks, [0..2, 2..4, 4..5]);
+    let chunk = Some(ChunkOptions::timed(budget, budget, model));
+    let again = graph.compile(&device, "cut", &GraphOptions { chunk, ..GraphOptions::default() }).unwrap();
+    assert_eq!(again.submissions(), 3);
+    assert_eq!(CostModel::measured(&compiled, &[]), None);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use dacapo::{DType, Device};
 
 use crate::checkpoint::{Checkpoint, ModelConfig};
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::session::{Session, SessionOptions};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use arch::Architecture;
@@ -170,7 +170,15 @@ impl Model {
     /// # Errors
     /// If the memory cannot be had.
     pub fn session(&self) -> Result<Session> {
-        Session::new(self)
+        self.session_with(SessionOptions::default())
+    }
+
+    /// A new session that runs its passes in this way.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn session_with(&self, options: SessionOptions) -> Result<Session> {
+        Session::new(self, options)
     }
 
     /// Encodes a forward pass.

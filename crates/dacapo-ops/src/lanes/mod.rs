@@ -48,6 +48,31 @@ pub(crate) trait Lanes: Copy {
     /// `yes` where `a < b`, else `no`.
     fn if_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
 
+    /// The bits of the largest magnitude in both vectors. Those of infinity are above those of numbers, those of NaN
+    /// above all.
+    #[inline(always)]
+    fn max_magnitude(self, v: Self::V, w: Self::V) -> u32 {
+        let mut lanes = [[0.0; LANES]; 2];
+        self.store(v, &mut lanes[0]);
+        self.store(w, &mut lanes[1]);
+        lanes.iter().flatten().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff))
+    }
+
+    /// Stores the nearest whole numbers, halves to even, and returns their sum. For numbers from -127.4 to 127.4.
+    #[inline(always)]
+    fn store_i8(self, v: Self::V, to: &mut [i8; LANES]) -> i32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        let mut sum = 0;
+        for (x, to) in lanes.iter().zip(to) {
+            // A sum near 1.5 * 2^23 has no room for a fraction.
+            let code = (x + 12_582_912.0).to_bits() as i32 - 0x4b40_0000;
+            *to = code as i8;
+            sum += code;
+        }
+        sum
+    }
+
     /// Sum of all lanes: lane i with lane i+8, then i+4, i+2, i+1.
     fn sum(self, v: Self::V) -> f32;
 

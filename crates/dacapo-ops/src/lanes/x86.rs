@@ -127,6 +127,24 @@ impl Lanes for Avx512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes) }
     }
     #[inline(always)]
+    fn max_magnitude(self, v: __m512, w: __m512) -> u32 {
+        // SAFETY: `self` proves that the instructions exist.
+        unsafe {
+            let mask = _mm512_set1_epi32(0x7fff_ffff);
+            let bits = |v| _mm512_and_si512(_mm512_castps_si512(v), mask);
+            _mm512_reduce_max_epu32(_mm512_max_epu32(bits(v), bits(w)))
+        }
+    }
+    #[inline(always)]
+    fn store_i8(self, v: __m512, to: &mut [i8; LANES]) -> i32 {
+        // SAFETY: `self` proves that the instructions exist; the array has sixteen bytes.
+        unsafe {
+            let codes = _mm512_cvtps_epi32(v);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(codes));
+            _mm512_reduce_add_epi32(codes)
+        }
+    }
+    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         // SAFETY: `self` proves that the instructions exist.
         unsafe { sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
@@ -223,6 +241,33 @@ impl Lanes for Avx2 {
                 _mm256_blendv_ps(no[0], yes[0], _mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0])),
                 _mm256_blendv_ps(no[1], yes[1], _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])),
             ]
+        }
+    }
+    #[inline(always)]
+    fn max_magnitude(self, v: Self::V, w: Self::V) -> u32 {
+        // SAFETY: `self` proves that the instructions exist.
+        unsafe {
+            let mask = _mm256_set1_epi32(0x7fff_ffff);
+            let bits = |v| _mm256_and_si256(_mm256_castps_si256(v), mask);
+            let max = |v: Self::V| _mm256_max_epu32(bits(v[0]), bits(v[1]));
+            let eight = _mm256_max_epu32(max(v), max(w));
+            let four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_max_epu32(four, _mm_shuffle_epi32::<0b1110>(four));
+            _mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32::<1>(two))) as u32
+        }
+    }
+    #[inline(always)]
+    fn store_i8(self, v: Self::V, to: &mut [i8; LANES]) -> i32 {
+        // SAFETY: `self` proves that the instructions exist; the array has sixteen bytes.
+        unsafe {
+            let [low, high] = [_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1])];
+            // Packing takes the halves of both in turn.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+            let halves = [_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words)];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_packs_epi16(halves[0], halves[1]));
+            let four = _mm_madd_epi16(_mm_add_epi16(halves[0], halves[1]), _mm_set1_epi16(1));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b1110>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
         }
     }
     #[inline(always)]

@@ -7,6 +7,7 @@ pub mod attention;
 pub mod copy;
 pub mod elementwise;
 pub mod embed;
+pub mod fused;
 pub mod kv_write;
 pub mod layer_norm;
 pub mod matmul;

@@ -18,7 +18,7 @@ pub struct CacheStats {
     pub evictions: u64,
 }
 
-/// Compiled graphs by a key of the caller's, such as a bucket of batch size and KV length. When it is full, the
+/// Compiled graphs by a key of the caller's: exact sizes, or [`Buckets`](super::Buckets) of them. When it is full, the
 /// graph that was not asked for the longest gives way. A graph that somebody still holds lives on.
 #[derive(Debug)]
 pub struct GraphCache<K> {

@@ -21,6 +21,10 @@ pub struct GraphOptions {
     pub fuse: &'static [FusePattern],
     /// Arrange the dispatches. Default: by levels. `None` keeps the recorded order.
     pub reorder: Option<ScheduleOptions>,
+    /// Most bytes that the transient values may take. Default: no limit. Where the arrangement asked for takes more, others
+    /// are tried that keep fewer values at a time, at the price of more groups ([`MemoryReport::extra_groups`]); without
+    /// `reorder`, only splitting groups of the recorded order.
+    pub memory_limit: Option<usize>,
     /// Cut into several submissions. Default: one.
     pub chunk: Option<ChunkOptions>,
     /// Note when each group of each run begins and ends. Costs two looks at the clock for each group and worker.
@@ -30,14 +34,14 @@ pub struct GraphOptions {
 
 impl Default for GraphOptions {
     fn default() -> Self {
-        GraphOptions { fuse: &[], reorder: Some(ScheduleOptions::default()), chunk: None, timing: false }
+        GraphOptions { reorder: Some(ScheduleOptions::default()), ..Self::recorded() }
     }
 }
 
 impl GraphOptions {
     /// No pass at all: the recorded order in one submission. Transient buffers still get their memory.
     pub const fn recorded() -> Self {
-        GraphOptions { fuse: &[], reorder: None, chunk: None, timing: false }
+        GraphOptions { fuse: &[], reorder: None, memory_limit: None, chunk: None, timing: false }
     }
 }
 
@@ -59,22 +63,41 @@ impl ComputeGraph {
     /// in this order. Nothing is encoded. The chunk pass runs at encoding.
     ///
     /// # Errors
-    /// As [`place`](Self::place).
+    /// As [`place`](Self::place); [`Error::MemoryLimit`](crate::Error::MemoryLimit) if no arrangement found stays within the
+    /// limit of memory.
     pub fn optimize(&self, device: &Device, options: &GraphOptions) -> Result<(ComputeGraph, PassReports)> {
         let mut reports = PassReports::default();
-        let mut graph = None;
+        let mut fused = None;
         if !options.fuse.is_empty() {
-            let (fused, report) = self.fuse(options.fuse);
+            let (graph, report) = self.fuse(device, options.fuse);
             reports.fuse = Some(report);
-            graph = Some(fused);
+            fused = Some(graph);
         }
-        if let Some(schedule) = &options.reorder {
-            let (arranged, report) = graph.as_ref().unwrap_or(self).reorder(schedule);
+        let graph = fused.as_ref().unwrap_or(self);
+        let mut arranged = None;
+        let occupancy = |asked: ScheduleOptions| {
+            let known = asked.occupancy.unwrap_or_else(|| device.info().occupancy());
+            ScheduleOptions { occupancy: Some(known), ..asked }
+        };
+        let reorder = options.reorder.map(occupancy);
+        if let Some(schedule) = &reorder {
+            let (in_groups, report) = graph.reorder(schedule);
             reports.schedule = Some(report);
-            graph = Some(arranged);
+            arranged = Some(in_groups);
         }
-        let (placed, report) = graph.as_ref().unwrap_or(self).place(device)?;
-        reports.memory = report;
+        let mut plan = arranged.as_ref().unwrap_or(graph).plan_memory()?;
+        let mut extra_groups = 0;
+        if let Some(limit) = options.memory_limit
+            && plan.report().peak_bytes > limit
+        {
+            let less = graph.within(limit, plan.report().peak_bytes, reorder.as_ref())?;
+            let groups = reports.schedule.as_ref().map_or(less.schedule.groups_before, |asked| asked.groups);
+            extra_groups = less.schedule.groups.saturating_sub(groups);
+            reports.schedule = reorder.and(Some(less.schedule));
+            (arranged, plan) = (Some(less.graph), less.plan);
+        }
+        let (placed, report) = arranged.as_ref().unwrap_or(graph).place_as(device, &plan)?;
+        reports.memory = MemoryReport { extra_groups, ..report };
         Ok((placed, reports))
     }
 
@@ -118,6 +141,7 @@ impl ComputeGraph {
             optimize: Span { start, end: optimized },
             encode: Span { start: optimized, end: Instant::now() },
         };
+        let uses = uses.lasting();
         let encoded = Encoded { recordings, uses, counters, groups: options.timing.then_some(groups), times };
         Ok(CompiledGraph::new(device, label, graph, encoded, reports))
     }

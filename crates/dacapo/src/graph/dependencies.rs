@@ -4,7 +4,7 @@
 //! A new access is held against those alone, by [`MemRange::hazard`]: whatever came before them is already ordered
 //! before them. So the pairs found are few, and every ordered pair is a path of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use smallvec::SmallVec;
 
@@ -92,6 +92,51 @@ impl Dependencies {
                 Dependency { from, to, hazard, slack }
             })
         })
+    }
+
+    /// What each pair costs: by how many groups the longest chain would be shorter without it, all others staying. A pair
+    /// costs something if every longest chain goes through it; pairs that cost nothing are left out. To be rid of a
+    /// pair, keep its two dispatches from touching the same bytes.
+    ///
+    /// Takes as many walks over the graph as there are such pairs.
+    pub fn costs(&self) -> Vec<(Dependency, usize)> {
+        let sole = self.sole();
+        self.pairs()
+            .filter(|pair| sole.contains(&(pair.from, pair.to)))
+            .map(|pair| (pair, self.cost(pair)))
+            .collect()
+    }
+
+    /// Pairs that every longest chain goes through. A longest chain goes from each level of a segment to the next by a
+    /// pair without slack, so these are the ones that are alone at their level.
+    pub(super) fn sole(&self) -> HashSet<(usize, usize)> {
+        let mut at: HashMap<usize, Option<(usize, usize)>> = HashMap::new();
+        let critical =
+            |pair: &Dependency| pair.slack == 0 && self.segment_of[pair.from] == self.segment_of[pair.to];
+        for pair in self.pairs().filter(critical) {
+            let only = Some((pair.from, pair.to));
+            at.entry(self.earliest[pair.from]).and_modify(|known| *known = None).or_insert(only);
+        }
+        at.into_values().flatten().collect()
+    }
+
+    /// How much shorter the longest chain would be without a pair.
+    fn cost(&self, without: Dependency) -> usize {
+        let segment = &self.segments[self.segment_of[without.from]];
+        let (mut before, mut after) = (0, 0);
+        let mut level = vec![0; segment.len()];
+        for node in segment.clone() {
+            let from = self.before[node].iter().map(|&(from, _)| from);
+            let kept =
+                from.filter(|&from| segment.contains(&from) && (from, node) != (without.from, without.to));
+            level[node - segment.start] = kept.map(|from| level[from - segment.start] + 1).max().unwrap_or(1);
+            after = after.max(level[node - segment.start]);
+        }
+        let first = self.earliest[segment.start..segment.end].iter().min().copied().unwrap_or(0);
+        for &earliest in &self.earliest[segment.start..segment.end] {
+            before = before.max(earliest + 1 - first);
+        }
+        before - after
     }
 
     /// The dispatches that this one waits for directly, and why.

@@ -3,14 +3,17 @@
 //! The engine knows no operation, so it does not know what can be fused: the caller brings a table of patterns. A
 //! pattern finds candidates and builds the dispatch that would replace them; whether it may is decided in `proof`.
 
-use std::collections::HashSet;
+use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
 use super::{CapturedNode, ComputeGraph, Dependencies};
 use crate::Error;
 use crate::buffer::Buffer;
+use crate::device::Device;
 use crate::dispatch::Dispatch;
+use crate::hal::info::BackendKind;
 use crate::hal::kernel::OpKind;
 use crate::hazard::Hazard;
 
@@ -57,8 +60,24 @@ pub struct FusePattern {
     /// operand is which ([`Buffer::is_same_view`]); that it touches the memory that it should, and that nobody can
     /// tell, is checked by the engine.
     pub build: fn(&FuseMatch<'_>) -> Option<Dispatch>,
-    /// What the fusion gains, and the measurement that says so.
-    pub gain: &'static str,
+    /// What the fusion gains, for each kind of device on which that was measured.
+    pub gains: &'static [Gain],
+}
+
+impl FusePattern {
+    /// What was measured on a kind of device.
+    pub fn gain(&self, backend: BackendKind) -> Option<&'static str> {
+        self.gains.iter().find(|gain| gain.backend == backend).map(|gain| gain.figure)
+    }
+}
+
+/// What a fusion gains on a kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gain {
+    /// The kind of device.
+    pub backend: BackendKind,
+    /// The figure, and what it was measured with.
+    pub figure: &'static str,
 }
 
 /// Dispatches that a pattern has found, one for each of its steps.
@@ -93,8 +112,8 @@ pub struct Fused {
     pub nodes: Vec<usize>,
     /// The kernel that replaced them.
     pub kernel: &'static str,
-    /// What the pattern says it gains.
-    pub gain: &'static str,
+    /// What the pattern says it gains on this kind of device, if that was measured.
+    pub gain: Option<&'static str>,
 }
 
 /// A fusion that a pattern proposed and the engine did not make.
@@ -116,6 +135,11 @@ pub enum Refusal {
     Barrier,
     /// The pattern declined to build a replacement.
     Declined,
+    /// The device cannot run the replacement.
+    Unsupported {
+        /// Its kernel.
+        kernel: &'static str,
+    },
     /// The replacement's arguments do not fit its kernel.
     Invalid(Error),
     /// A value that would vanish is not transient: the host or a later replay could read it.
@@ -147,6 +171,7 @@ impl std::fmt::Display for Refusal {
         match self {
             Refusal::Barrier => f.write_str("a barrier was asked for in between"),
             Refusal::Declined => f.write_str("the pattern does not apply to these arguments"),
+            Refusal::Unsupported { kernel } => write!(f, "the device has no kernel {kernel}"),
             Refusal::Invalid(error) => write!(f, "the replacement is not valid: {error}"),
             Refusal::Visible { writer } => write!(f, "what dispatch {writer} writes is not transient"),
             Refusal::OtherReader { reader } => write!(f, "dispatch {reader} reads the value as well"),
@@ -166,7 +191,7 @@ pub struct FuseReport {
     pub dispatches_before: usize,
     /// Dispatches after.
     pub dispatches: usize,
-    /// Fusions made, in the order of the table.
+    /// Fusions made: round by round, in each in the order of the table.
     pub fused: Vec<Fused>,
     /// Fusions proposed and not made.
     pub refused: Vec<Refused>,
@@ -175,22 +200,24 @@ pub struct FuseReport {
 impl ComputeGraph {
     /// Replaces what the patterns match by what they build, pattern after pattern, wherever it is proven that
     /// nobody can tell: every value that vanishes is transient and has no other reader, operands match by range,
-    /// type and count, the replacement reads and writes exactly the rest, and no dispatch in between is in the way.
-    /// The result is not scheduled. What was proposed and not made is in the report.
-    pub fn fuse(&self, patterns: &[FusePattern]) -> (ComputeGraph, FuseReport) {
+    /// type and count, the replacement reads and writes exactly the rest, no dispatch in between is in the way, and
+    /// `device` can run the replacement. That is done again until nothing more is found: a pattern may match what
+    /// another has built. The result is not scheduled. What was proposed and not made is in the report.
+    pub fn fuse(&self, device: &Device, patterns: &[FusePattern]) -> (ComputeGraph, FuseReport) {
         let mut graph = ComputeGraph { groups: None, ..self.clone() };
         let mut report = FuseReport { dispatches_before: self.len(), ..FuseReport::default() };
-        for pattern in patterns.iter().filter(|pattern| !pattern.steps.is_empty()) {
-            loop {
-                let mut pass = Pass::new(&graph, pattern);
-                pass.run();
-                let Pass { replacements, fused, refused, .. } = pass;
-                if replacements.is_empty() {
-                    report.refused.extend(refused);
-                    break;
-                }
-                report.fused.extend(fused);
-                graph = graph.replace(replacements);
+        loop {
+            let mut round = Round::new(&graph, device);
+            patterns.iter().for_each(|pattern| round.run(pattern));
+            let again = round.leaves_something(patterns);
+            let Round { order, replacements, fused, refused, .. } = round;
+            report.fused.extend(fused);
+            if !replacements.is_empty() {
+                graph = graph.replace(&order, replacements);
+            }
+            if !again {
+                report.refused = refused;
+                break;
             }
         }
         report.dispatches = graph.len();
@@ -198,8 +225,7 @@ impl ComputeGraph {
     }
 
     /// The graph with some nodes gone and others in the place of one of them.
-    fn replace(&self, replacements: Vec<Replacement>) -> ComputeGraph {
-        let order = self.dependencies();
+    fn replace(&self, order: &Dependencies, replacements: Vec<Replacement>) -> ComputeGraph {
         let mut nodes: Vec<Option<CapturedNode>> = self.nodes.iter().cloned().map(Some).collect();
         for replacement in replacements {
             replacement.members.iter().for_each(|&member| nodes[member] = None);
@@ -228,67 +254,113 @@ struct Replacement {
     node: CapturedNode,
 }
 
-/// One pattern's way through a graph. The fusions found do not interleave, so that all can be made at once.
-struct Pass<'a> {
+impl Replacement {
+    /// Where its members begin and end.
+    fn span(&self) -> (usize, usize) {
+        (self.members[0], self.members[self.members.len() - 1])
+    }
+
+    /// Whether both can be made at once.
+    ///
+    /// Each alone keeps the order of what conflicts. If both stand in the place of their last members, so do they
+    /// together: where they change the order of two members, the later of the two lies between members of the other
+    /// fusion, and was held against them. Otherwise they must not interleave.
+    fn goes_with(&self, other: &Replacement) -> bool {
+        let ((first, last), (other_first, other_last)) = (self.span(), other.span());
+        (self.at == last && other.at == other_last) || last < other_first || other_last < first
+    }
+}
+
+/// All patterns' way through a graph. The fusions found have no node in common and can all be made at once.
+struct Round<'a> {
     graph: &'a ComputeGraph,
+    device: &'a Device,
     order: Dependencies,
-    pattern: &'a FusePattern,
+    /// The nodes that read a range, in order; made for the first pattern that asks.
+    readers: OnceCell<HashMap<Bytes, Vec<usize>>>,
+    /// Nodes that a fusion takes.
+    taken: Vec<bool>,
+    /// Whether a proven fusion was left to the next round.
+    postponed: bool,
     replacements: Vec<Replacement>,
     fused: Vec<Fused>,
     refused: Vec<Refused>,
 }
 
-impl<'a> Pass<'a> {
-    fn new(graph: &'a ComputeGraph, pattern: &'a FusePattern) -> Self {
-        let order = graph.dependencies();
-        Pass { graph, order, pattern, replacements: Vec::new(), fused: Vec::new(), refused: Vec::new() }
+impl<'a> Round<'a> {
+    fn new(graph: &'a ComputeGraph, device: &'a Device) -> Self {
+        Round {
+            graph,
+            device,
+            order: graph.dependencies(),
+            readers: OnceCell::new(),
+            taken: vec![false; graph.len()],
+            postponed: false,
+            replacements: Vec::new(),
+            fused: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
-    fn run(&mut self) {
-        let mut free_from = 0;
+    fn run(&mut self, pattern: &FusePattern) {
+        let Some(first) = pattern.steps.first() else { return };
         for start in 0..self.graph.len() {
-            if start >= free_from
-                && self.selected(0, start)
-                && let Some(replacement) = self.first_proven(start)
-            {
-                free_from = replacement.members.last().map_or(free_from, |last| last + 1);
-                self.replacements.push(replacement);
+            if !self.taken[start] && self.selected(first, start) {
+                self.try_at(pattern, start);
             }
         }
+    }
+
+    /// Whether another round could find more, after what this one has found.
+    fn leaves_something(&self, patterns: &[FusePattern]) -> bool {
+        let selects = |replacement: &Replacement| {
+            let steps = patterns.iter().flat_map(|pattern| pattern.steps);
+            steps.into_iter().any(|step| selects(step, &replacement.node))
+        };
+        let changed = !self.replacements.is_empty();
+        self.postponed || (changed && !self.refused.is_empty()) || self.replacements.iter().any(selects)
     }
 
     /// Tries the pattern with this first dispatch.
-    fn first_proven(&mut self, start: usize) -> Option<Replacement> {
+    fn try_at(&mut self, pattern: &FusePattern, start: usize) {
         let mut matches = Vec::new();
-        self.complete(&mut vec![start], &mut matches);
+        self.complete(pattern, &mut vec![start], &mut matches);
         for found in matches {
             let nodes = found.iter().map(|&node| self.graph.nodes[node].recorded).collect();
-            let pattern = self.pattern.name;
-            match self.prove(&found) {
-                Ok(replacement) => {
-                    let (kernel, gain) = (replacement.node.kernel().name, self.pattern.gain);
-                    self.fused.push(Fused { pattern, nodes, kernel, gain });
-                    return Some(replacement);
+            let name = pattern.name;
+            match self.prove(pattern, &found) {
+                Ok(replacement)
+                    if self.replacements.iter().rev().all(|other| replacement.goes_with(other)) =>
+                {
+                    replacement.members.iter().for_each(|&member| self.taken[member] = true);
+                    let gain = pattern.gain(self.device.info().backend);
+                    let kernel = replacement.node.kernel().name;
+                    self.fused.push(Fused { pattern: name, nodes, kernel, gain });
+                    self.replacements.push(replacement);
+                    return;
                 }
-                Err(why) => self.refused.push(Refused { pattern, nodes, why }),
+                Ok(_) => {
+                    self.postponed = true;
+                    return;
+                }
+                Err(why) => self.refused.push(Refused { pattern: name, nodes, why }),
             }
         }
-        None
     }
 
     /// All ways to complete a match, the nearest dispatches first.
-    fn complete(&self, found: &mut Vec<usize>, matches: &mut Vec<Vec<usize>>) {
+    fn complete(&self, pattern: &FusePattern, found: &mut Vec<usize>, matches: &mut Vec<Vec<usize>>) {
         if matches.len() >= TRIES {
             return;
         }
-        let Some(step) = self.pattern.steps.get(found.len()) else {
+        let Some(step) = pattern.steps.get(found.len()) else {
             matches.push(found.clone());
             return;
         };
         for node in self.candidates(step.link, found) {
-            if self.selected(found.len(), node) && !found.contains(&node) {
+            if !self.taken[node] && self.selected(step, node) && !found.contains(&node) {
                 found.push(node);
-                self.complete(found, matches);
+                self.complete(pattern, found, matches);
                 found.pop();
             }
         }
@@ -304,15 +376,14 @@ impl<'a> Pass<'a> {
                 found.iter().flat_map(next).collect()
             }
             Link::Beside => {
-                let inputs: HashSet<_> = reads(&self.graph.nodes[found[0]]).collect();
                 let end = self.order.segments()[self.order.segment_of(found[0])].end;
-                let shares =
-                    |&node: &usize| reads(&self.graph.nodes[node]).any(|range| inputs.contains(&range));
-                let apart = |&node: &usize| {
-                    let later = &self.graph.nodes[node];
+                let behind = found[found.len() - 1] + 1..end;
+                let apart = |node: &usize| {
+                    let later = &self.graph.nodes[*node];
                     found.iter().all(|&step| !self.graph.nodes[step].conflicts_with(later))
                 };
-                (found[found.len() - 1] + 1..end).filter(shares).filter(apart).collect()
+                let shares = reads(&self.graph.nodes[found[0]]).flat_map(|input| self.readers(input));
+                shares.copied().filter(|node| behind.contains(node)).filter(apart).collect()
             }
         };
         nodes.sort_unstable();
@@ -320,17 +391,35 @@ impl<'a> Pass<'a> {
         nodes
     }
 
-    fn selected(&self, step: usize, node: usize) -> bool {
-        let node = &self.graph.nodes[node];
-        match self.pattern.steps[step].select {
-            Selector::Kernel(name) => node.kernel().name == name,
-            Selector::Kind(kind) => node.kind() == kind,
-        }
+    /// The nodes that read exactly these bytes.
+    fn readers(&self, bytes: Bytes) -> &[usize] {
+        let readers = self.readers.get_or_init(|| {
+            let mut readers: HashMap<Bytes, Vec<usize>> = HashMap::new();
+            for (at, node) in self.graph.nodes.iter().enumerate() {
+                reads(node).for_each(|bytes| readers.entry(bytes).or_default().push(at));
+            }
+            readers
+        });
+        readers.get(&bytes).map_or(&[], Vec::as_slice)
+    }
+
+    fn selected(&self, step: &FuseStep, node: usize) -> bool {
+        selects(step, &self.graph.nodes[node])
     }
 }
 
-/// What a node reads: allocation, first byte, end.
-fn reads(node: &CapturedNode) -> impl Iterator<Item = (u64, usize, usize)> {
+fn selects(step: &FuseStep, node: &CapturedNode) -> bool {
+    match step.select {
+        Selector::Kernel(name) => node.kernel().name == name,
+        Selector::Kind(kind) => node.kind() == kind,
+    }
+}
+
+/// Allocation, first byte, end.
+type Bytes = (u64, usize, usize);
+
+/// What a node reads.
+fn reads(node: &CapturedNode) -> impl Iterator<Item = Bytes> {
     let ranges = node.ranges.iter().filter(|range| range.access.reads() && range.start < range.end);
     ranges.map(|range| (range.allocation, range.start, range.end))
 }

@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::{Error, Result};
 
 /// Alignment of values in the arena: what every backend takes as the offset of a binding.
-const ALIGN: usize = 256;
+pub(super) const ALIGN: usize = 256;
 
 /// Where a transient value lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct MemoryReport {
     pub sum_bytes: usize,
     /// Largest sum of the values that live in one group: no arena is smaller.
     pub lower_bound: usize,
+    /// Groups more than the schedule would have had without a limit of memory.
+    pub extra_groups: usize,
 }
 
 impl MemoryPlan {
@@ -94,6 +96,7 @@ impl ComputeGraph {
             peak_bytes,
             sum_bytes: placements.iter().map(|p| p.bytes).sum(),
             lower_bound: live.into_iter().max().unwrap_or(0),
+            extra_groups: 0,
         };
         Ok(MemoryPlan { placements, report })
     }
@@ -106,6 +109,15 @@ impl ComputeGraph {
     /// As [`plan_memory`](Self::plan_memory); or if the memory cannot be had.
     pub fn place(&self, device: &Device) -> Result<(ComputeGraph, MemoryReport)> {
         let plan = self.plan_memory()?;
+        self.place_as(device, &plan)
+    }
+
+    /// [`place`](Self::place) by a plan of this graph.
+    pub(super) fn place_as(
+        &self,
+        device: &Device,
+        plan: &MemoryPlan,
+    ) -> Result<(ComputeGraph, MemoryReport)> {
         let report = plan.report();
         if report.transients == 0 {
             return Ok((self.clone(), report));
@@ -174,7 +186,7 @@ impl ComputeGraph {
 
 impl CapturedNode {
     /// The transient buffers among the arguments.
-    fn transients(&self) -> impl Iterator<Item = &crate::Buffer> {
+    pub(super) fn transients(&self) -> impl Iterator<Item = &crate::Buffer> {
         use crate::KernelArg::{Buffer, BufferWithOffset, Bytes};
         let buffers = self.dispatch.args().iter().filter_map(|arg| match arg {
             Buffer(buffer) | BufferWithOffset(buffer, _) => Some(buffer),

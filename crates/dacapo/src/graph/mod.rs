@@ -9,38 +9,48 @@ use crate::dispatch::Dispatch;
 use crate::hal::kernel::{Kernel, OpKind};
 use crate::hazard::MemRange;
 
+mod buckets;
 mod cache;
 mod chunk;
 mod compile;
+mod cost;
 mod dependencies;
 mod encode;
 mod fuse;
+mod limit;
 mod memory;
 mod replay;
 mod schedule;
 
+pub use buckets::Buckets;
 pub use cache::{CacheStats, GraphCache};
-pub use chunk::{ChunkOptions, ChunkReport};
+pub use chunk::{ChunkOptions, ChunkReport, Cost};
 pub use compile::{GraphOptions, PassReports};
+pub use cost::CostModel;
 pub use dependencies::{Dependencies, Dependency};
-pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Link, Refusal, Refused, Selector};
+pub use fuse::{FuseMatch, FusePattern, FuseReport, FuseStep, Fused, Gain, Link, Refusal, Refused, Selector};
 pub use memory::{MemoryPlan, MemoryReport, Placement};
 pub use replay::{CompiledGraph, TimedReplay};
-pub use schedule::{EdgeCounts, ScheduleOptions, ScheduleReport, Strategy};
+pub use schedule::{EdgeCounts, ScheduleOptions, ScheduleReport, Spread, Strategy};
 
 /// A captured dispatch.
 #[derive(Debug, Clone)]
 pub struct CapturedNode {
     dispatch: Dispatch,
     ranges: SmallVec<[MemRange; 8]>,
+    threads: u64,
     barrier_before: bool,
     recorded: usize,
 }
 
 impl CapturedNode {
     pub(crate) fn new(dispatch: Dispatch) -> Result<Self> {
-        let ranges = dispatch.ranges()?;
-        Ok(CapturedNode { dispatch, ranges, barrier_before: false, recorded: 0 })
+        let bound = dispatch.bind()?;
+        let grid = dispatch.threads().into_iter().map(u64::from).product();
+        let written = bound.ranges.iter().zip(&bound.views).filter(|(range, _)| range.access.writes());
+        let elements = written.map(|(_, view)| view.len() as u64).max().unwrap_or(0);
+        let threads = if grid == 1 { elements.max(1) } else { grid };
+        Ok(CapturedNode { ranges: bound.ranges, dispatch, threads, barrier_before: false, recorded: 0 })
     }
 
     /// The dispatch, with its arguments and grid.
@@ -71,6 +81,12 @@ impl CapturedNode {
     /// Bytes of all bindings that it writes.
     pub fn bytes_written(&self) -> u64 {
         self.ranges.iter().filter(|r| r.access.writes()).map(|r| (r.end - r.start) as u64).sum()
+    }
+
+    /// An estimate of its parallel work: the threads of its grid; where the grid was left at one thread, the elements of
+    /// the largest buffer that it writes.
+    pub fn threads(&self) -> u64 {
+        self.threads
     }
 
     /// Whether the caller asked for a barrier before it. After scheduling, whether a barrier that the caller asked

@@ -7,10 +7,9 @@ use std::time::Instant;
 use super::{ComputeGraph, PassReports};
 use crate::device::Device;
 use crate::event::StageEvents;
-use crate::hal::event::{Dependency, Order};
-use crate::hal::{Completion, Recording};
+use crate::hal::Recording;
 use crate::profile::{CompileTimes, Counters, GroupTime, ReplayTimes, Span};
-use crate::submission::{Run, Submission};
+use crate::submission::{Submission, start_parts};
 use crate::usage::Uses;
 use crate::{Error, Result};
 
@@ -51,6 +50,21 @@ impl CompiledGraph {
         CompiledGraph { device, label, graph, encoded, reports }
     }
 
+    /// The device that it was compiled for.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The encoded command buffers, in order.
+    pub(crate) fn recordings(&self) -> &[Arc<dyn Recording>] {
+        &self.encoded.recordings
+    }
+
+    /// The memory that it touches.
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.encoded.uses
+    }
+
     /// The label, as it appears in errors.
     pub fn label(&self) -> &str {
         &self.label
@@ -81,19 +95,24 @@ impl CompiledGraph {
         self.encoded.times
     }
 
-    /// Runs the graph on what its buffers hold now. The host does nothing for single dispatches: it checks and
-    /// registers each allocation once, and hands the encoded commands to the device.
+    /// Runs the graph on what its buffers hold now. The host does nothing for single dispatches or allocations: it
+    /// looks at what is in flight and at the guards that it holds, and hands the encoded commands to the device.
     ///
     /// A graph in several submissions runs as one: nobody else's work comes between, and if one part fails, the
     /// whole has failed.
     ///
+    /// To put a replay between other work, behind an event or into a stage of a session, use
+    /// [`CommandEncoder::replay`](crate::CommandEncoder::replay).
+    ///
     /// # Errors
     /// As [`CommandEncoder::commit`](crate::CommandEncoder::commit).
     pub fn replay(&self) -> Result<Submission> {
-        let submission =
-            self.device.submit(&self.label, &self.encoded.uses, &StageEvents::default(), |order| {
-                self.start(order)
-            })?;
+        let submission = self.device.submit(
+            &self.label,
+            self.encoded.uses.touches(),
+            &StageEvents::default(),
+            |order| start_parts(&self.encoded.recordings, order),
+        )?;
         let submissions = self.encoded.recordings.len() as u64;
         self.device.shared_counters().add(&Counters { submissions, replays: 1, ..Counters::default() });
         Ok(submission)
@@ -112,32 +131,6 @@ impl CompiledGraph {
         let submission = self.replay()?;
         let submit = Span { start, end: Instant::now() };
         Ok(TimedReplay { submission, submit, groups: groups.clone() })
-    }
-
-    /// Submits the parts. A replay signals no event, so that the first part's order is all that there is to obey.
-    fn start(&self, order: Order) -> Result<Arc<dyn Completion>> {
-        let [first, rest @ ..] = &self.encoded.recordings[..] else {
-            return Ok(Arc::new(Run { parts: Vec::new() }));
-        };
-        let first = first.submit(order)?;
-        if rest.is_empty() {
-            return Ok(first);
-        }
-        let mut parts = vec![first];
-        for recording in rest {
-            let previous = parts.last().cloned();
-            let after = previous.map(|completion| Dependency { label: self.label.clone(), completion });
-            let after = after.into_iter().collect();
-            match recording.submit(Order { label: self.label.clone(), after, ..Order::default() }) {
-                Ok(part) => parts.push(part),
-                Err(error) => {
-                    // What was submitted runs; the run as a whole tells why it failed.
-                    parts.push(Arc::new(Failed(error)));
-                    break;
-                }
-            }
-        }
-        Ok(Arc::new(Run { parts }))
     }
 }
 
@@ -178,19 +171,5 @@ impl TimedReplay {
             }));
         }
         Ok(ReplayTimes { submit: self.submit, wait, groups })
-    }
-}
-
-/// A submission that the device did not take.
-#[derive(Debug)]
-struct Failed(Error);
-
-impl Completion for Failed {
-    fn is_done(&self) -> bool {
-        true
-    }
-
-    fn wait(&self) -> Result<()> {
-        Err(self.0.clone())
     }
 }

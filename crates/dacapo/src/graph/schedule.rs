@@ -1,13 +1,13 @@
 //! Scheduling: which dispatches run beside each other, in as few groups as can be.
 
-use super::{ComputeGraph, Dependencies};
+use super::{CapturedNode, ComputeGraph, Dependencies};
 use crate::hazard::Hazard;
 
 /// How a graph is arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
     /// The fewest groups there can be, one for each dispatch of the longest chain. Dispatches that could be in
-    /// several groups go where they fill the groups evenly, by bytes. Default.
+    /// several groups go where they fill the groups evenly, by bytes and by threads. Default.
     #[default]
     Levels,
     /// The recorded order, cut where a dispatch conflicts with its group: what a live encoder does.
@@ -22,6 +22,42 @@ pub enum Strategy {
 pub struct ScheduleOptions {
     /// How the graph is arranged. Default: [`Strategy::Levels`].
     pub strategy: Strategy,
+    /// Threads ([`CapturedNode::threads`](super::CapturedNode::threads)) that keep the device busy. A group with fewer is
+    /// filled up with dispatches that may be in it even where that makes its bytes uneven. Default: what
+    /// [`DeviceInfo::occupancy`](crate::DeviceInfo::occupancy) says of the device that the graph is optimized for; 16384,
+    /// for a middling GPU, where no device is known.
+    pub occupancy: Option<u64>,
+}
+
+impl ScheduleOptions {
+    pub(super) fn threads(&self) -> u64 {
+        self.occupancy.unwrap_or(crate::hal::info::GPU_OCCUPANCY)
+    }
+}
+
+impl From<Strategy> for ScheduleOptions {
+    fn from(strategy: Strategy) -> Self {
+        ScheduleOptions { strategy, ..Self::default() }
+    }
+}
+
+/// How evenly something is spread over the groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// In the group with the least.
+    pub min: u64,
+    /// In the group with the most.
+    pub max: u64,
+    /// In a group on average, rounded down.
+    pub mean: u64,
+}
+
+impl Spread {
+    fn of(groups: &[u64]) -> Self {
+        let (min, max) = (groups.iter().min(), groups.iter().max());
+        let mean = groups.iter().sum::<u64>().checked_div(groups.len() as u64);
+        Spread { min: min.copied().unwrap_or(0), max: max.copied().unwrap_or(0), mean: mean.unwrap_or(0) }
+    }
 }
 
 /// Pairs of dispatches that are ordered directly, by reason.
@@ -35,8 +71,11 @@ pub struct EdgeCounts {
     pub write_after_write: usize,
     /// Barriers that the caller asked for.
     pub barriers: usize,
-    /// Pairs of a longest chain among the first three: each costs a group.
+    /// Pairs of a longest chain among the first three.
     pub critical: usize,
+    /// Pairs that every longest chain goes through: without one of them, fewer groups would do. By how many fewer:
+    /// [`Dependencies::costs`].
+    pub sole: usize,
 }
 
 /// What a schedule came to.
@@ -57,10 +96,14 @@ pub struct ScheduleReport {
     pub moved: usize,
     /// Directly ordered pairs.
     pub edges: EdgeCounts,
-    /// Bytes touched in the fullest group.
-    pub largest_group_bytes: u64,
     /// Bytes touched in all groups.
     pub bytes: u64,
+    /// Bytes touched in a group.
+    pub group_bytes: Spread,
+    /// Threads in a group.
+    pub group_threads: Spread,
+    /// Groups with fewer threads than [`ScheduleOptions::occupancy`].
+    pub underfull: usize,
 }
 
 impl ComputeGraph {
@@ -68,28 +111,50 @@ impl ComputeGraph {
     /// groups, the earlier first. Barriers that the caller asked for stay between what was before and after them.
     pub fn reorder(&self, options: &ScheduleOptions) -> (ComputeGraph, ScheduleReport) {
         let order = self.dependencies();
-        let cost: Vec<u64> = self.nodes.iter().map(|node| node.bytes_read() + node.bytes_written()).collect();
         let group_of = match options.strategy {
-            Strategy::Levels => levels(&order, &cost),
+            Strategy::Levels => levels(&order, &self.loads(), options.threads()),
             Strategy::Recorded => look_ahead(&order, 0),
             Strategy::LookAhead(window) => look_ahead(&order, window),
         };
-        let graph = self.arrange(&order, &group_of);
+        self.scheduled(&order, &group_of, options.threads())
+    }
+
+    /// The graph in these groups, and what that comes to.
+    pub(super) fn scheduled(
+        &self,
+        order: &Dependencies,
+        group_of: &[usize],
+        occupancy: u64,
+    ) -> (ComputeGraph, ScheduleReport) {
+        let graph = self.arrange(order, group_of);
         let groups = group_of.iter().max().map_or(0, |last| last + 1);
-        let mut bytes = vec![0; groups];
-        group_of.iter().zip(&cost).for_each(|(&group, cost)| bytes[group] += cost);
+        let (mut bytes, mut threads) = (vec![0; groups], vec![0; groups]);
+        for (&group, load) in group_of.iter().zip(self.loads()) {
+            bytes[group] += load.bytes;
+            threads[group] += load.threads;
+        }
         let report = ScheduleReport {
             dispatches: self.len(),
             groups,
-            groups_before: self.group_indices(&order).into_iter().max().map_or(0, |last| last + 1),
+            groups_before: self.group_indices(order).into_iter().max().map_or(0, |last| last + 1),
             lower_bound: order.depth(),
             data_bound: order.data_depth(),
             moved: moved(self, &graph),
-            edges: edges(&order),
-            largest_group_bytes: bytes.iter().copied().max().unwrap_or(0),
+            edges: edges(order),
             bytes: bytes.iter().sum(),
+            group_bytes: Spread::of(&bytes),
+            group_threads: Spread::of(&threads),
+            underfull: threads.iter().filter(|&&threads| threads < occupancy).count(),
         };
         (graph, report)
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let load = |node: &CapturedNode| Load {
+            bytes: node.bytes_read() + node.bytes_written(),
+            threads: node.threads,
+        };
+        self.nodes.iter().map(load).collect()
     }
 
     /// The group of each node: as scheduled, else as the recorded order has it.
@@ -123,14 +188,33 @@ impl ComputeGraph {
     }
 }
 
+/// What a dispatch, or a group of them, keeps the device busy with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    bytes: u64,
+    threads: u64,
+}
+
+impl Load {
+    fn plus(self, more: Load) -> Load {
+        Load { bytes: self.bytes + more.bytes, threads: self.threads + more.threads }
+    }
+
+    /// What each of `groups` would have of it.
+    fn share(self, groups: usize) -> Load {
+        Load { bytes: self.bytes.div_ceil(groups as u64), threads: self.threads.div_ceil(groups as u64) }
+    }
+}
+
 /// As many groups as the longest chain is long. A node is placed in the first group where it has to be, or before
-/// that where its group would otherwise be less than evenly filled.
-fn levels(order: &Dependencies, cost: &[u64]) -> Vec<usize> {
-    let nodes = cost.len();
+/// that where its group would otherwise be less than evenly filled: with bytes, or, as long as it has too few to keep
+/// the device busy, with threads. For these a group takes up to twice its share of the bytes.
+fn levels(order: &Dependencies, loads: &[Load], occupancy: u64) -> Vec<usize> {
+    let nodes = loads.len();
     let mut group_of = vec![0; nodes];
     let mut waits: Vec<usize> = (0..nodes).map(|node| order.before(node).len()).collect();
     let mut ready: Vec<usize> = Vec::new();
-    let mut left: u64 = cost.iter().sum();
+    let mut left = loads.iter().fold(Load::default(), |sum, &load| sum.plus(load));
     let mut starts = order.segments().iter().map(|segment| order.earliest(segment.start)).peekable();
     let mut segment = 0;
     for group in 0..order.depth() {
@@ -138,20 +222,23 @@ fn levels(order: &Dependencies, cost: &[u64]) -> Vec<usize> {
             ready.extend(order.segments()[segment].clone().filter(|&node| waits[node] == 0));
             segment += 1;
         }
-        let target = left.div_ceil((order.depth() - group) as u64);
+        let share = left.share(order.depth() - group);
+        let busy = share.threads.min(occupancy);
         // What must be here first, then the largest that still fit.
-        ready.sort_by_key(|&node| (order.latest(node) > group, std::cmp::Reverse(cost[node]), node));
-        let mut filled = 0;
+        ready.sort_by_key(|&node| (order.latest(node) > group, std::cmp::Reverse(loads[node].bytes), node));
+        let mut filled = Load::default();
         let mut placed = Vec::new();
         ready.retain(|&node| {
-            let here = order.latest(node) == group || filled + cost[node] <= target;
+            let with = filled.plus(loads[node]);
+            let idle = filled.threads < busy && with.bytes <= 2 * share.bytes;
+            let here = order.latest(node) == group || with.bytes <= share.bytes || idle;
             if here {
-                filled += cost[node];
+                filled = with;
                 placed.push(node);
             }
             !here
         });
-        left -= filled;
+        left = Load { bytes: left.bytes - filled.bytes, threads: left.threads - filled.threads };
         for &node in &placed {
             group_of[node] = group;
             for &next in order.after(node) {
@@ -167,7 +254,7 @@ fn levels(order: &Dependencies, cost: &[u64]) -> Vec<usize> {
 }
 
 /// The recorded order; when a node must wait for its group, up to `window` nodes after it may still join.
-fn look_ahead(order: &Dependencies, window: usize) -> Vec<usize> {
+pub(super) fn look_ahead(order: &Dependencies, window: usize) -> Vec<usize> {
     let mut group_of = vec![usize::MAX; order.segments().last().map_or(0, |last| last.end)];
     let mut group = 0;
     for segment in order.segments() {
@@ -216,7 +303,7 @@ fn moved(before: &ComputeGraph, after: &ComputeGraph) -> usize {
 
 fn edges(order: &Dependencies) -> EdgeCounts {
     let barriers = order.segments().len().saturating_sub(1);
-    let mut counts = EdgeCounts { barriers, ..EdgeCounts::default() };
+    let mut counts = EdgeCounts { barriers, sole: order.sole().len(), ..EdgeCounts::default() };
     for pair in order.pairs() {
         match pair.hazard {
             Hazard::ReadAfterWrite => counts.read_after_write += 1,

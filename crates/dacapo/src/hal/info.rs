@@ -94,3 +94,19 @@ pub struct DeviceInfo {
     /// What a GPU offers to kernels; `None` for others.
     pub gpu: Option<GpuLimits>,
 }
+
+/// Threads that keep a middling GPU busy: some dozens for each of its cores.
+pub(crate) const GPU_OCCUPANCY: u64 = 16 << 10;
+
+/// Elements that are worth a worker of a CPU: fewer are done before another worker has looked.
+const CPU_THREADS: u64 = 256;
+
+impl DeviceInfo {
+    /// An estimate of the threads, as a grid counts them, that keep the device busy.
+    pub fn occupancy(&self) -> u64 {
+        match self.backend == BackendKind::Cpu {
+            true => CPU_THREADS * self.threads as u64,
+            false => GPU_OCCUPANCY,
+        }
+    }
+}

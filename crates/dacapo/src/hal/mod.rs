@@ -53,6 +53,12 @@ pub(crate) trait Backend: Send + Sync + Debug {
         let _ = dispatches;
     }
 
+    /// Whether there is code for this kernel here. A device without it cannot make its pipeline.
+    fn supports(&self, kernel: &'static Kernel) -> bool {
+        let _ = kernel;
+        true
+    }
+
     /// An empty command buffer.
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
 

@@ -3,7 +3,8 @@
 
 use dacapo::cpu::{CpuPlan, Split};
 use dacapo::{
-    Binding, CpuTwin, Device, DeviceOptions, Dispatch, FusePattern, FuseStep, Kernel, Link, OpKind, Selector,
+    BackendKind, Binding, CpuTwin, Device, DeviceOptions, Dispatch, FusePattern, FuseStep, Gain, Kernel,
+    Link, OpKind, Selector,
 };
 
 /// Elements of a tile: small, so that even small buffers are worked on by several workers.
@@ -188,7 +189,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             let n: u32 = found.params(1)?;
             Some(Dispatch::new(&MIX_INCREMENT).buffer(&a).buffer(&b).buffer(&y).bytes(&n))
         },
-        gain: "one pass over y less",
+        gains: &[Gain { backend: BackendKind::Cpu, figure: "one pass over y less" }],
     },
     FusePattern {
         name: "mix of mix",
@@ -198,7 +199,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             let (c, y) = (found.buffer(1, 1)?, found.buffer(1, 2)?);
             Some(Dispatch::new(&MIX_MIX).buffer(&a).buffer(&b).buffer(&c).buffer(&y))
         },
-        gain: "the value between is not stored",
+        gains: &[Gain { backend: BackendKind::Cpu, figure: "the value between is not stored" }],
     },
     FusePattern {
         name: "mix both",
@@ -210,7 +211,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             (a.is_same_view(&a2) && b.is_same_view(&b2) && y.len() == z.len())
                 .then(|| Dispatch::new(&MIX_BOTH).buffer(&a).buffer(&b).buffer(&y).buffer(&z))
         },
-        gain: "the inputs are read once",
+        gains: &[Gain { backend: BackendKind::Cpu, figure: "the inputs are read once" }],
     },
 ];
 

@@ -117,9 +117,9 @@ fn arrange(
     before: bool,
     origin: Origin,
 ) -> Result<Picture> {
-    let mut options = GraphOptions::default();
+    let mut options = dacapo_lm::graph_options();
     if before {
-        let keep = ScheduleOptions { strategy: Strategy::Recorded };
+        let keep = ScheduleOptions::from(Strategy::Recorded);
         options = GraphOptions { reorder: Some(keep), ..GraphOptions::recorded() };
     }
     let (graph, reports) = recorded.optimize(device, &options)?;

@@ -1,6 +1,6 @@
 //! ActivationFn functions, alone and gated.
 
-mod cpu;
+pub(crate) mod cpu;
 mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
@@ -24,9 +24,9 @@ impl ActivationFn {
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
+pub(crate) struct Params {
     /// Index into [`ActivationFn::ALL`].
-    function: u32,
+    pub function: u32,
 }
 
 impl Params {
@@ -34,7 +34,7 @@ impl Params {
         Params { function: function as u32 }
     }
 
-    fn function(self) -> ActivationFn {
+    pub(crate) fn function(self) -> ActivationFn {
         ActivationFn::ALL[self.function as usize]
     }
 }

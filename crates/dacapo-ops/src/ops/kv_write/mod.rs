@@ -1,6 +1,6 @@
 //! Writing new keys and values into a cache.
 
-mod cpu;
+pub(crate) mod cpu;
 mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, DType, Dispatch, Error, Kernel, OpKind, Result};
@@ -9,11 +9,11 @@ use crate::check;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    heads: u32,
-    capacity: u32,
-    key_dim: u32,
-    value_dim: u32,
+pub(crate) struct Params {
+    pub heads: u32,
+    pub capacity: u32,
+    pub key_dim: u32,
+    pub value_dim: u32,
 }
 
 /// Keys and values into their caches.

@@ -1,6 +1,6 @@
 //! Root-mean-square normalization (Zhang and Sennrich, 2019).
 
-mod cpu;
+pub(crate) mod cpu;
 mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
@@ -10,9 +10,9 @@ use crate::check;
 /// Parameters of every kernel here.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    dim: u32,
-    eps: f32,
+pub(crate) struct Params {
+    pub dim: u32,
+    pub eps: f32,
 }
 
 /// Normalization with a weight.

@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al., 2021).
 
-mod cpu;
+pub(crate) mod cpu;
 mod gpu;
 mod scaling;
 
@@ -27,11 +27,11 @@ impl Default for RopeOptions {
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    heads: u32,
-    dim: u32,
-    interleaved: u32,
-    attention_factor: f32,
+pub(crate) struct Params {
+    pub heads: u32,
+    pub dim: u32,
+    pub interleaved: u32,
+    pub attention_factor: f32,
 }
 
 /// Rotation in place.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{FuseMatch, Pass, Refusal, Replacement};
+use super::{Bytes, FuseMatch, FusePattern, Refusal, Replacement, Round};
 use crate::DType;
 use crate::graph::CapturedNode;
 use crate::hazard::MemRange;
@@ -15,17 +15,14 @@ struct Operand {
 }
 
 impl Operand {
-    fn key(&self) -> Key {
+    fn key(&self) -> Bytes {
         (self.range.allocation, self.range.start, self.range.end)
     }
 }
 
-/// Bytes by allocation, start and end.
-type Key = (u64, usize, usize);
-
-impl Pass<'_> {
+impl Round<'_> {
     /// The replacement for a match, if every obligation holds.
-    pub(super) fn prove(&self, found: &[usize]) -> Result<Replacement, Refusal> {
+    pub(super) fn prove(&self, pattern: &FusePattern, found: &[usize]) -> Result<Replacement, Refusal> {
         let mut members = found.to_vec();
         members.sort_unstable();
         let segment = self.order.segment_of(members[0]);
@@ -33,7 +30,10 @@ impl Pass<'_> {
             return Err(Refusal::Barrier);
         }
         let nodes = found.iter().map(|&node| &self.graph.nodes[node]).collect();
-        let dispatch = (self.pattern.build)(&FuseMatch { nodes }).ok_or(Refusal::Declined)?;
+        let dispatch = (pattern.build)(&FuseMatch { nodes }).ok_or(Refusal::Declined)?;
+        if !self.device.supports(dispatch.kernel()) {
+            return Err(Refusal::Unsupported { kernel: dispatch.kernel().name });
+        }
         let node = CapturedNode::new(dispatch).map_err(Refusal::Invalid)?;
         self.same_memory(&members, &node)?;
         let at = self.place(&members)?;
@@ -44,11 +44,11 @@ impl Pass<'_> {
     /// values that nobody else can see.
     fn same_memory(&self, members: &[usize], node: &CapturedNode) -> Result<(), Refusal> {
         let new = operands(node)?;
-        let written: HashSet<Key> =
+        let written: HashSet<Bytes> =
             new.iter().filter(|operand| operand.range.access.writes()).map(Operand::key).collect();
         let mut external = HashSet::new();
         let mut outputs: Vec<Operand> = Vec::new();
-        let mut seen: HashSet<(Key, DType)> = HashSet::new();
+        let mut seen: HashSet<(Bytes, DType)> = HashSet::new();
         for &member in members {
             let old = operands(&self.graph.nodes[member])?;
             seen.extend(old.iter().map(|operand| (operand.key(), operand.dtype)));
@@ -67,9 +67,9 @@ impl Pass<'_> {
                 outputs.push(operand);
             }
         }
-        let read: HashSet<Key> =
+        let read: HashSet<Bytes> =
             new.iter().filter(|operand| operand.range.access.reads()).map(Operand::key).collect();
-        let outputs: HashSet<Key> = outputs.iter().map(Operand::key).collect();
+        let outputs: HashSet<Bytes> = outputs.iter().map(Operand::key).collect();
         let same_types = new.iter().all(|operand| seen.contains(&(operand.key(), operand.dtype)));
         if read != external || !written.is_subset(&outputs) || !same_types {
             return Err(Refusal::OtherMemory);

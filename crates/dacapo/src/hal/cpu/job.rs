@@ -6,18 +6,57 @@
 
 use std::time::{Duration, Instant};
 
-use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, relax};
+use super::sync::{AtomicBool, AtomicU64, Mutex, Ordering, relax};
 use crate::profile::Span;
 use crate::{Error, Result};
 
-/// Progress of one group. Claims and completions are counted on cache lines of their own.
+/// A count of claims or completions, on a cache line of its own: the count in the lower half, the run that it belongs to
+/// in the upper one. What an earlier run has left counts as nothing, so that nobody has to walk over all groups to set
+/// them back between two runs.
 #[repr(align(128))]
-struct Claims(AtomicUsize);
+struct Count(AtomicU64);
 
+/// Bits of the count.
+const LOW: u32 = 32;
+
+impl Count {
+    fn new() -> Self {
+        Count(AtomicU64::new(0))
+    }
+
+    /// What a value counts for a run; `None` if it belongs to another.
+    fn of(run: u32, value: u64) -> Option<usize> {
+        (value >> LOW == u64::from(run)).then_some((value & u64::from(u32::MAX)) as usize)
+    }
+
+    /// Adds to the run's count. Returns the count before.
+    fn add(&self, run: u32, more: usize, order: Ordering) -> usize {
+        let more = more as u64;
+        loop {
+            if let Some(before) = Count::of(run, self.0.fetch_add(more, order)) {
+                return before;
+            }
+            // Left by an earlier run, as is what was just added. The first to replace it is the first of this run;
+            // whoever comes too late with that adds to the new count.
+            let left = self.0.load(Ordering::Relaxed);
+            let first = (u64::from(run) << LOW) | more;
+            let is_old = Count::of(run, left).is_none();
+            if is_old && self.0.compare_exchange(left, first, order, Ordering::Relaxed).is_ok() {
+                return 0;
+            }
+        }
+    }
+
+    fn get(&self, run: u32, order: Ordering) -> usize {
+        Count::of(run, self.0.load(order)).unwrap_or(0)
+    }
+}
+
+/// Progress of one group.
 struct Group {
     tiles: usize,
-    claimed: Claims,
-    completed: Claims,
+    claimed: Count,
+    completed: Count,
 }
 
 /// When a group's first tile began and its last one ended, in nanoseconds since the job's origin.
@@ -59,6 +98,8 @@ impl Clock {
 /// Progress of one job through its groups.
 pub(super) struct Progress {
     groups: Vec<Group>,
+    /// Counts the resets. Comes around after four thousand million, and every run touches every group.
+    run: u32,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
     /// Present if the job is timed.
@@ -68,13 +109,10 @@ pub(super) struct Progress {
 impl Progress {
     /// A job with this many tiles in each group.
     pub fn new(tiles: impl IntoIterator<Item = usize>) -> Self {
-        let group = |tiles| Group {
-            tiles,
-            claimed: Claims(AtomicUsize::new(0)),
-            completed: Claims(AtomicUsize::new(0)),
-        };
+        let group = |tiles| Group { tiles, claimed: Count::new(), completed: Count::new() };
         Progress {
             groups: tiles.into_iter().map(group).collect(),
+            run: 0,
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             clock: None,
@@ -91,10 +129,7 @@ impl Progress {
     /// Forgets everything that was done, for another run of the same job.
     pub fn reset(&mut self) {
         // Relaxed: whoever runs it next gets it through a lock.
-        for group in &self.groups {
-            group.claimed.0.store(0, Ordering::Relaxed);
-            group.completed.0.store(0, Ordering::Relaxed);
-        }
+        self.run = self.run.wrapping_add(1);
         self.clock.iter().for_each(Clock::reset);
         self.failed.store(false, Ordering::Relaxed);
         *self.error.lock().expect("no holder of this lock panics") = None;
@@ -111,7 +146,7 @@ impl Progress {
             loop {
                 // Relaxed: a claim only has to be unique. What the tile reads was made visible by the acquiring
                 // load at the end of the previous group.
-                let claimed = group.claimed.0.fetch_add(1, Ordering::Relaxed);
+                let claimed = group.claimed.add(self.run, 1, Ordering::Relaxed);
                 if claimed >= group.tiles {
                     break;
                 }
@@ -131,11 +166,11 @@ impl Progress {
             if done > 0 {
                 self.clock.iter().for_each(|clock| clock.end(index));
                 // Release: our tiles' writes; acquire: everybody's, for the next group.
-                let before = group.completed.0.fetch_add(done, Ordering::AcqRel);
+                let before = group.completed.add(self.run, done, Ordering::AcqRel);
                 finished = before + done == group.tiles;
             }
             let mut turn = 0;
-            while group.completed.0.load(Ordering::Acquire) < group.tiles {
+            while group.completed.get(self.run, Ordering::Acquire) < group.tiles {
                 relax(turn);
                 turn = turn.wrapping_add(1);
             }

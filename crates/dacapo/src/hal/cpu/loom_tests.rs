@@ -72,6 +72,25 @@ fn loom_groups_are_separated_and_tiles_run_once() {
     });
 }
 
+/// What the run before has left of the counts neither opens a group too early nor hands out a tile twice.
+#[test]
+fn loom_groups_are_separated_in_every_run() {
+    model(|| {
+        let mut chain = Chain::new();
+        chain.progress.work(|g, t| chain.tile(g, t, &mut Scratch::default()));
+        chain.progress.reset();
+        let chain = Arc::new(chain);
+        let other = chain.clone();
+        let worker =
+            thread::spawn(move || other.progress.work(|g, t| other.tile(g, t, &mut Scratch::default())));
+        let mine = chain.progress.work(|g, t| chain.tile(g, t, &mut Scratch::default()));
+        let theirs = worker.join().unwrap();
+        assert!(mine != theirs, "exactly one worker completes the last tile");
+        // SAFETY: both workers have ended.
+        assert_eq!(chain.sum.with(|sum| unsafe { *sum }), 4);
+    });
+}
+
 #[test]
 fn loom_progress_that_was_reset_runs_again() {
     model(|| {

@@ -32,6 +32,8 @@ pub enum FaultPoint {
     Allocate,
     /// A part of a file cannot be mapped: [`Error::Io`].
     MapFile,
+    /// The device says that it has no code for a kernel. Asked before a fusion is made.
+    Support,
     /// A kernel cannot be made ready: [`Error::Injected`].
     Pipeline,
     /// A dispatch cannot be encoded: [`Error::Injected`].
@@ -138,6 +140,13 @@ impl Backend for FaultBackend {
 
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
         self.inner.prepare(dispatches);
+    }
+
+    fn supports(&self, kernel: &'static Kernel) -> bool {
+        // Only an answer: a device is not lost by being asked.
+        let lacks = self.cue.plan.at == FaultPoint::Support
+            && self.cue.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.cue.plan.nth;
+        !lacks && self.inner.supports(kernel)
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {

@@ -107,6 +107,10 @@ impl Backend for VulkanBackend {
         Ok(Arc::new(pipeline::VulkanPipeline::new(&self.context, &self.cache, kernel)?))
     }
 
+    fn supports(&self, kernel: &'static Kernel) -> bool {
+        kernel.gpu.is_some_and(|twin| twin.runs_on(&self.context.physical.limits))
+    }
+
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
         let mut known = HashSet::new();
         let wanted = dispatches.filter_map(|upcoming| command::planned(&self.context, &upcoming));

@@ -1,0 +1,258 @@
+//! Every row of the table of fusions: fused and unfused give the same bytes, and what must not be fused is not.
+
+use dacapo::{
+    Buffer, CommandEncoder, DType, Device, DeviceOptions, FusePattern, FuseReport, GraphOptions, Refusal,
+    Result,
+};
+use dacapo_ops::{Activation, ActivationFn, AttentionOptions, FUSIONS, Int8Buffers, RopeOptions};
+use proptest::prelude::*;
+
+fn device(threads: usize) -> Device {
+    Device::open(DeviceOptions { threads: Some(threads), ..DeviceOptions::default() }).unwrap()
+}
+
+/// Values that look random, about -2 to 2, one in some far larger.
+fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let value = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let x = (state >> 40) as f32 / (1 << 22) as f32 - 2.0;
+        if state.is_multiple_of(61) { x * 300.0 } else { x }
+    };
+    std::iter::repeat_with(value).take(len).collect()
+}
+
+/// A program and the buffers in which its results are.
+struct Case<'a> {
+    device: &'a Device,
+    encoder: CommandEncoder,
+    outputs: Vec<Buffer>,
+    seed: u64,
+}
+
+impl<'a> Case<'a> {
+    fn new(device: &'a Device, seed: u64) -> Self {
+        let mut encoder = device.encoder("case").unwrap();
+        encoder.start_capture().unwrap();
+        Case { device, encoder, outputs: Vec::new(), seed }
+    }
+
+    fn input(&mut self, shape: &[usize]) -> Buffer {
+        self.seed += 1;
+        self.device.upload(&values(self.seed, shape.iter().product()), shape).unwrap()
+    }
+
+    fn value(&self, shape: &[usize]) -> Buffer {
+        self.device.transient(DType::F32, shape).unwrap()
+    }
+
+    /// A value of the graph with an input's contents: what a product before would have made.
+    fn made(&mut self, shape: &[usize]) -> Buffer {
+        let (input, value) = (self.input(shape), self.value(shape));
+        dacapo_ops::copy(&mut self.encoder, &input, &value).unwrap();
+        value
+    }
+
+    fn output(&mut self, dtype: DType, shape: &[usize]) -> Buffer {
+        let output = self.device.alloc(dtype, shape).unwrap();
+        self.outputs.push(output.clone());
+        output
+    }
+
+    fn quantize(&mut self, x: &Buffer) {
+        let codes = self.output(DType::I8, &[x.len()]);
+        let meta = self.output(DType::F32, &[x.len() / 32, 4]);
+        dacapo_ops::quantize_q8(&mut self.encoder, x, &codes, &meta).unwrap();
+    }
+
+    /// Runs the program with these fusions and without, and compares the bytes of all outputs.
+    fn compare(mut self, patterns: &'static [FusePattern]) -> FuseReport {
+        let graph = self.encoder.take_capture().unwrap();
+        let run = |fuse: &'static [FusePattern]| {
+            for output in &self.outputs {
+                let bytes = output.reinterpret(0, DType::U8, &[output.byte_len()]).unwrap();
+                bytes.copy_from(&vec![0_u8; bytes.len()]).unwrap();
+            }
+            let options = GraphOptions { fuse, ..GraphOptions::default() };
+            graph.compile(self.device, "case", &options).unwrap().replay().unwrap().wait().unwrap();
+            let bytes = |output: &Buffer| {
+                output.reinterpret(0, DType::U8, &[output.byte_len()]).unwrap().to_vec::<u8>().unwrap()
+            };
+            self.outputs.iter().map(bytes).collect::<Vec<_>>()
+        };
+        assert!(run(&[]) == run(patterns), "other bytes");
+        graph.fuse(self.device, patterns).1
+    }
+}
+
+fn fused(report: &FuseReport) -> Vec<&'static str> {
+    report.fused.iter().map(|fused| fused.kernel).collect()
+}
+
+/// A gated activation of 128 values.
+fn gated(case: &mut Case<'_>) -> Buffer {
+    let [gate, up] = [(); 2].map(|()| case.input(&[2, 64]));
+    let out = case.value(&[2, 64]);
+    dacapo_ops::gated(&mut case.encoder, &gate, &up, &out, ActivationFn::Silu).unwrap();
+    out
+}
+
+/// A position in the cache and its buffer.
+fn step(case: &Case<'_>, position: u32) -> Buffer {
+    case.device.upload(&[position], &[1]).unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct Heads {
+    seed: u64,
+    tokens: usize,
+    kv_heads: usize,
+    group: usize,
+    dim: usize,
+    position: u32,
+    cache: DType,
+    interleaved: bool,
+    normed: bool,
+}
+
+fn heads() -> impl Strategy<Value = Heads> {
+    let shape = (
+        prop_oneof![3 => Just(1_usize), 1 => 2..90_usize],
+        1..4_usize,
+        1..4_usize,
+        prop_oneof![Just(8_usize), Just(32), Just(64), Just(80)],
+    );
+    let rest = (any::<u64>(), 0..70_u32, any::<bool>(), any::<bool>(), any::<bool>());
+    (shape, rest).prop_map(|((tokens, kv_heads, group, dim), (seed, position, half, interleaved, normed))| {
+        Heads {
+            seed: seed >> 1,
+            tokens,
+            kv_heads,
+            group,
+            dim,
+            position,
+            cache: if half { DType::F16 } else { DType::F32 },
+            interleaved,
+            normed,
+        }
+    })
+}
+
+/// From queries, keys and values to attention.
+fn attend(case: &mut Case<'_>, shape: &Heads) -> Result<()> {
+    let Heads { tokens, kv_heads, group, dim, .. } = *shape;
+    let slots = 192;
+    let step = step(case, shape.position);
+    let q = case.made(&[tokens, kv_heads * group, dim]);
+    let [k, v] = [(); 2].map(|()| case.made(&[tokens, kv_heads, dim]));
+    let inv_freq =
+        case.device.upload(&(0..dim / 2).map(|i| 0.7_f32.powi(i as i32)).collect::<Vec<_>>(), &[dim / 2])?;
+    let [k_cache, v_cache] = [(); 2].map(|()| case.output(shape.cache, &[kv_heads, slots, dim]));
+    let [q_norm, k_norm] = [(); 2].map(|()| case.input(&[dim]));
+    let enc = &mut case.encoder;
+    if shape.normed {
+        dacapo_ops::rms_norm_in_place(enc, &q, Some(&q_norm), 1e-6)?;
+        dacapo_ops::rms_norm_in_place(enc, &k, Some(&k_norm), 1e-6)?;
+    }
+    let options = RopeOptions { interleaved: shape.interleaved, attention_factor: 1.25 };
+    dacapo_ops::rope(enc, &q, &inv_freq, &step, options)?;
+    dacapo_ops::rope(enc, &k, &inv_freq, &step, options)?;
+    dacapo_ops::kv_write(enc, &k, &v, &step, &k_cache, &v_cache)?;
+    let out = case.output(DType::F32, &[tokens, kv_heads * group, dim]);
+    let options = AttentionOptions::causal(0.3);
+    dacapo_ops::attention(&mut case.encoder, &q, &k_cache, &v_cache, &step, None, &out, options)?;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn gated_activations(seed in 0..u64::MAX / 2, blocks in 1..300_usize, which in 0..3_usize, threads in 1..4_usize) {
+        let device = device(threads);
+        let mut case = Case::new(&device, seed);
+        let [gate, up] = [(); 2].map(|()| case.input(&[32 * blocks]));
+        let out = case.value(&[32 * blocks]);
+        let function = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh][which];
+        dacapo_ops::gated(&mut case.encoder, &gate, &up, &out, function).unwrap();
+        case.quantize(&out);
+        prop_assert_eq!(fused(&case.compare(FUSIONS)), ["gated_q8"]);
+    }
+
+    /// Whatever of a layer's middle is fused.
+    #[test]
+    fn heads_into_cache_and_attention(shape in heads(), threads in 1..4_usize) {
+        let device = device(threads);
+        let mut case = Case::new(&device, shape.seed);
+        attend(&mut case, &shape).unwrap();
+        let expected = match (shape.normed, shape.tokens == 1) {
+            (true, true) => vec!["rms_norm_rope_kv_write", "rms_norm_rope"],
+            (false, true) => vec!["rope_kv_write"],
+            (_, false) => vec![],
+        };
+        prop_assert_eq!(fused(&case.compare(FUSIONS)), expected);
+    }
+}
+
+/// The only refusal of a pattern that ends in this kernel.
+fn refusal(report: &FuseReport) -> &Refusal {
+    assert_eq!((report.fused.len(), report.refused.len()), (0, 1), "{report:?}");
+    &report.refused[0].why
+}
+
+#[test]
+fn a_value_that_somebody_else_reads_stays() {
+    let device = device(2);
+    let mut case = Case::new(&device, 1);
+    let (out, copy) = (gated(&mut case), case.output(DType::F32, &[2, 64]));
+    case.quantize(&out);
+    dacapo_ops::copy(&mut case.encoder, &out, &copy).unwrap();
+    assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::OtherReader { reader: 2 }));
+}
+
+#[test]
+fn a_part_of_a_value_is_not_the_value() {
+    let device = device(2);
+    let mut case = Case::new(&device, 2);
+    let last = gated(&mut case).slice_view(64, &[1, 64]).unwrap();
+    case.quantize(&last);
+    assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::Declined));
+}
+
+#[test]
+fn a_value_that_the_host_can_see_stays() {
+    let device = device(2);
+    let mut case = Case::new(&device, 3);
+    let (gate, up, out) = (case.input(&[64]), case.input(&[64]), case.output(DType::F32, &[64]));
+    dacapo_ops::gated(&mut case.encoder, &gate, &up, &out, ActivationFn::Silu).unwrap();
+    case.quantize(&out);
+    assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::Visible { writer: 0 }));
+}
+
+/// The position of the keys' rotation is another than that of their slot.
+#[test]
+fn keys_are_rotated_for_their_own_slot() {
+    let device = device(1);
+    let mut case = Case::new(&device, 5);
+    let (k, v, inv_freq) = (case.made(&[1, 2, 32]), case.made(&[1, 2, 32]), case.input(&[16]));
+    let [k_cache, v_cache] = [(); 2].map(|()| case.output(DType::F16, &[2, 8, 32]));
+    let (here, there) = (step(&case, 3), step(&case, 4));
+    dacapo_ops::rope(&mut case.encoder, &k, &inv_freq, &here, RopeOptions::default()).unwrap();
+    dacapo_ops::kv_write(&mut case.encoder, &k, &v, &there, &k_cache, &v_cache).unwrap();
+    assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::Declined));
+}
+
+/// An activation that a dense product reads as it is keeps its F32 values.
+#[test]
+fn quantization_beside_other_use_is_not_fused() {
+    let device = device(2);
+    let mut case = Case::new(&device, 6);
+    let out = gated(&mut case);
+    let int8 = Int8Buffers::new(&device, 128).unwrap();
+    let activation = Activation::quantize(&mut case.encoder, &out, &int8).unwrap();
+    let copy = case.output(DType::F32, &[2, 64]);
+    dacapo_ops::copy(&mut case.encoder, activation.exact_buffer(), &copy).unwrap();
+    assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::OtherReader { reader: 2 }));
+}

@@ -77,6 +77,10 @@ mod tests {
                 let path = folder.path().join(format!("{}-{}.spv", kernel.name, variant.name));
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                 std::fs::write(&path, bytes).expect("written");
+                if variant.needs.cooperative_matrix {
+                    // Validators of 2023 do not know them yet.
+                    continue;
+                }
                 let validator = std::process::Command::new("spirv-val")
                     .args(["--target-env", "vulkan1.3"])
                     .arg(&path)

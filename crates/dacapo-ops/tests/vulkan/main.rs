@@ -5,6 +5,7 @@
 
 mod copies;
 mod harness;
+mod matmul;
 mod norms;
 mod pointwise;
 mod sampling;

@@ -1,6 +1,6 @@
 //! GPU twins: which text multiplies, and how a product is divided.
 
-use dacapo::gpu::{GpuContext, GpuLimits, GpuPlan, GpuTwin, Wgsl};
+use dacapo::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
 
 use super::Params;
 use crate::quant::Float;
@@ -18,12 +18,15 @@ const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
 
 const TILE: &str = include_str!("tile.wgsl");
 const TILE_INT8: &str = include_str!("tile_int8.wgsl");
+const ENABLE_COOP: &str = include_str!("enable_coop.wgsl");
+const COOP_INT8: &str = include_str!("coop_int8.wgsl");
 const TILE_EXACT: &str = include_str!("tile_exact.wgsl");
 const TILE_ROWS: &str = include_str!("tile_rows.wgsl");
 const TILE_ROWS_DENSE: &str = include_str!("tile_rows_dense.wgsl");
 
-/// Rows and tokens of a workgroup of the texts for many tokens.
+/// Rows of a workgroup of the texts for many tokens, and most invocations, a quarter of them tokens: see `tile.wgsl`.
 const TILE_SIDE: usize = 64;
+const TILE_THREADS: u32 = 256;
 
 /// Exact products: of any activations, of those that lie on multiples of 16 bytes, and with dense weights.
 const ANY: usize = 0;
@@ -34,6 +37,10 @@ const MANY: usize = 3;
 const MANY_DENSE: usize = 4;
 /// Products of int8 activations with many tokens.
 const MANY_INT8: usize = 1;
+/// The same on cooperative matrices.
+const COOPERATIVE: usize = 2;
+
+const NEEDS_COOP: GpuNeeds = GpuNeeds { f16: true, cooperative_matrix: true };
 
 pub(super) static EXACT: GpuTwin = GpuTwin {
     variants: &[
@@ -64,6 +71,7 @@ pub(super) static INT8: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
         Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), PANEL, TILE, TILE_INT8]),
+        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8.wgsl"), PANEL, COOP_INT8]).needs(NEEDS_COOP),
     ],
     plan: plan_int8,
 };
@@ -72,6 +80,8 @@ pub(super) static INT8_BIAS: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new("matvec", &[include_str!("bind_int8_bias.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
         Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), PANEL, TILE, TILE_INT8]),
+        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), PANEL, COOP_INT8])
+            .needs(NEEDS_COOP),
     ],
     plan: plan_int8,
 };
@@ -84,11 +94,14 @@ struct MatvecTuning {
     blocks: u32,
     /// Workgroups that a processor should get before a workgroup takes more rows.
     workgroups: u32,
+    /// Whether an invocation takes two blocks at a time. It doubles what a driver has to compile.
+    pairs: bool,
 }
 
 /// For devices with many processors, and for software devices, whose workgroups are loops.
-const MATVEC_WIDE: MatvecTuning = MatvecTuning { threads: [64, 256], blocks: 2, workgroups: 1 };
-const MATVEC_NARROW: MatvecTuning = MatvecTuning { threads: [16, 32], blocks: 8, workgroups: 1 };
+const MATVEC_WIDE: MatvecTuning = MatvecTuning { threads: [64, 256], blocks: 2, workgroups: 1, pairs: true };
+const MATVEC_NARROW: MatvecTuning =
+    MatvecTuning { threads: [16, 32], blocks: 8, workgroups: 1, pairs: false };
 
 impl MatvecTuning {
     fn of(limits: &GpuLimits) -> &'static MatvecTuning {
@@ -146,6 +159,7 @@ fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: u
         .constant("THREADS", threads)
         .constant("SUBGROUP", limits.subgroup_size)
         .constant("QUADS", quads)
+        .constant("PAIRS", u32::from(tuning.pairs))
         .constant("TOKENS", tokens as u32)
 }
 
@@ -165,8 +179,43 @@ fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: us
 
 /// A product with many tokens, whose workgroups take a square of the result. Those that read the same weights come one
 /// after the other.
-fn tiles(n: usize, tokens: usize) -> GpuPlan {
-    GpuPlan::new([tokens.div_ceil(TILE_SIDE) as u32, n.div_ceil(TILE_SIDE) as u32, 1])
+fn tiles(limits: &GpuLimits, n: usize, tokens: usize) -> GpuPlan {
+    let threads = 1 << limits.workgroup_size.clamp(16, TILE_THREADS).ilog2();
+    GpuPlan::new([tokens.div_ceil(threads as usize / 4) as u32, n.div_ceil(TILE_SIDE) as u32, 1])
+        .constant("THREADS", threads)
+}
+
+/// How products with many tokens are divided among cooperative matrices.
+struct CoopTuning {
+    /// Fewest tokens: below, most of a workgroup's 128 would be idle.
+    tokens: usize,
+    /// Workgroups for each processor from which on a workgroup takes more rows.
+    workgroups: usize,
+}
+
+const COOP: CoopTuning = CoopTuning { tokens: 32, workgroups: 3 };
+
+impl CoopTuning {
+    /// Bytes of workgroup memory of a workgroup of `width` matrices along the rows: see `coop_int8.wgsl`.
+    fn shared_memory(width: usize) -> usize {
+        (128 + 64 * width) * 80 + 2048 * 4 + 256 * 4
+    }
+
+    /// A product on cooperative matrices, if the device has them and they pay.
+    fn plan(&self, limits: &GpuLimits, n: usize, tokens: usize) -> Option<GpuPlan> {
+        if !NEEDS_COOP.met_by(limits) || limits.subgroup_size != 32 || tokens < self.tokens {
+            return None;
+        }
+        let fits = |width: usize| Self::shared_memory(width) <= limits.shared_memory as usize;
+        let workgroups = |width: usize| tokens.div_ceil(128) * n.div_ceil(64 * width);
+        let enough = self.workgroups * limits.processors as usize;
+        let width = if fits(4) && workgroups(4) >= enough { 4 } else { 2 };
+        if !fits(width) || limits.workgroup_size < 256 {
+            return None;
+        }
+        let grid = [tokens.div_ceil(128) as u32, n.div_ceil(64 * width) as u32, 1];
+        Some(GpuPlan::new(grid).variant(COOPERATIVE).constant("FN", width as u32))
+    }
 }
 
 /// What the parameters say: format, n, k and tokens.
@@ -179,7 +228,12 @@ fn shape(context: &GpuContext<'_>) -> (PanelFormat, usize, usize, usize) {
 fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
     let (format, n, k, tokens) = shape(context);
     if tokens > FEW {
-        return panel_constants(tiles(n, tokens), format, k).variant(MANY_INT8);
+        let plan = COOP.plan(context.limits(), n, tokens);
+        return panel_constants(
+            plan.unwrap_or_else(|| tiles(context.limits(), n, tokens).variant(MANY_INT8)),
+            format,
+            k,
+        );
     }
     matvec(context.limits(), format, n, k, tokens)
 }
@@ -189,13 +243,86 @@ fn plan_exact(context: &GpuContext<'_>) -> GpuPlan {
     let many = tokens > FEW;
     match format {
         PanelFormat::Dense(float) if many => {
-            tiles(n, tokens).variant(MANY_DENSE).constant("FLOAT", float as u32)
+            tiles(context.limits(), n, tokens).variant(MANY_DENSE).constant("FLOAT", float as u32)
         }
         PanelFormat::Dense(float) => matvec_dense(context.limits(), float, n, k, tokens),
-        _ if many => panel_constants(tiles(n, tokens), format, k).variant(MANY),
+        _ if many => panel_constants(tiles(context.limits(), n, tokens), format, k).variant(MANY),
         _ => {
             let aligned = context.misalignment(0).is_multiple_of(16);
             matvec(context.limits(), format, n, k, tokens).variant(if aligned { VEC } else { ANY })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOUR_BITS: PanelFormat =
+        PanelFormat::Quantized { bits: 4, scales: Scales::Affine { group: 64, float: Float::F16 } };
+
+    /// A large GPU, or another subgroup size.
+    fn limits(subgroup_size: u32) -> GpuLimits {
+        GpuLimits {
+            subgroup_size,
+            shared_memory: 48 << 10,
+            workgroup_size: if subgroup_size == 4 { 128 } else { 1024 },
+            workgroups: [65_535; 3],
+            binding_bytes: 1 << 32,
+            binding_align: 16,
+            processors: 132,
+            f16: true,
+            cooperative_matrix: true,
+            fast_int8_dot: true,
+        }
+    }
+
+    fn constant(plan: &GpuPlan, name: &str) -> u32 {
+        plan.constants.iter().find(|(found, _)| *found == name).expect("is set").1 as u32
+    }
+
+    #[test]
+    fn workgroups_are_whole_subgroups_and_take_all_rows() {
+        for subgroup in [4, 8, 16, 32, 64] {
+            let limits = limits(subgroup);
+            for (n, k) in [(1, 32), (1000, 4096), (4096, 14_336), (151_936, 1024), (128_256, 2048)] {
+                let plan = matvec(&limits, FOUR_BITS, n, k, 1);
+                let (threads, quads) = (constant(&plan, "THREADS"), constant(&plan, "QUADS"));
+                assert!(threads.is_multiple_of(subgroup) && threads <= limits.workgroup_size, "{plan:?}");
+                assert!(subgroup >= quads && 4 % quads == 0, "{plan:?}");
+                let rows = plan.workgroups.iter().product::<u32>() * 4 * quads;
+                assert!(rows as usize >= n && plan.workgroups[0] <= 65_535, "{plan:?}");
+                for float in Float::ALL {
+                    let plan = matvec_dense(&limits, float, n, k, 8);
+                    assert!(constant(&plan, "THREADS").is_multiple_of(subgroup), "{plan:?}");
+                }
+            }
+            let plan = tiles(&limits, 4096, 512);
+            assert!(constant(&plan, "THREADS") <= limits.workgroup_size, "{plan:?}");
+            let tokens = constant(&plan, "THREADS") / 4 * plan.workgroups[0];
+            assert_eq!((tokens, plan.workgroups[1] as usize * TILE_SIDE), (512, 4096));
+        }
+    }
+
+    #[test]
+    fn a_small_matrix_keeps_all_processors_busy() {
+        let plan = matvec(&limits(32), FOUR_BITS, 1024, 4096, 1);
+        assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (2, [128, 1, 1]));
+        let plan = matvec(&limits(32), FOUR_BITS, 14_336, 4096, 1);
+        assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (4, [896, 1, 1]));
+    }
+
+    #[test]
+    fn cooperative_matrices_are_used_where_they_are_and_pay() {
+        let with = limits(32);
+        let plan = COOP.plan(&with, 4096, 512).expect("pays");
+        assert_eq!((plan.variant, constant(&plan, "FN"), plan.workgroups), (COOPERATIVE, 2, [4, 32, 1]));
+        let plan = COOP.plan(&with, 14_336, 2048).expect("pays");
+        assert_eq!((constant(&plan, "FN"), plan.workgroups), (4, [16, 56, 1]));
+        assert!(COOP.plan(&with, 4096, 16).is_none(), "few tokens");
+        assert!(COOP.plan(&GpuLimits { cooperative_matrix: false, ..with.clone() }, 4096, 512).is_none());
+        assert!(COOP.plan(&limits(64), 4096, 512).is_none(), "another subgroup size");
+        let small = GpuLimits { shared_memory: 32 << 10, ..with };
+        assert_eq!(constant(&COOP.plan(&small, 14_336, 2048).expect("fits"), "FN"), 2);
     }
 }

@@ -9,6 +9,8 @@ override SUBGROUP: u32 = 8u;
 override QUADS: u32 = 4u;
 // Tokens, at most 8.
 override TOKENS: u32 = 1u;
+// Whether an invocation takes two blocks at a time, so that all their loads are in flight together.
+override PAIRS: bool = true;
 
 // Invocations that share a quad, and what subgroups leave for the end.
 override SLOTS: u32 = THREADS / QUADS;
@@ -49,8 +51,7 @@ fn main(
     var a6 = vec4<f32>();
     var a7 = vec4<f32>();
     var block = index / QUADS;
-    // Two blocks at a time, so that all their loads are in flight together.
-    for (; block + SLOTS < BLOCKS; block += 2u * SLOTS) {
+    for (; PAIRS && block + SLOTS < BLOCKS; block += 2u * SLOTS) {
         let next = block + SLOTS;
         let x = load_block(panel, quad, block);
         let z = load_block(panel, quad, next);
@@ -65,7 +66,7 @@ fn main(
         if TOKENS > 6u { a6 = product(z, t, next, 6u, product(x, s, block, 6u, a6)); }
         if TOKENS > 7u { a7 = product(z, t, next, 7u, product(x, s, block, 7u, a7)); }
     }
-    if block < BLOCKS {
+    for (; block < BLOCKS; block += SLOTS) {
         let x = load_block(panel, quad, block);
         let s = load_scale(panel, quad, block);
         a0 = product(x, s, block, 0u, a0);

@@ -1,8 +1,12 @@
-// Products with many tokens: a workgroup of 256 takes 64 rows and 64 tokens, an invocation four of each.
-const TILE: u32 = 64u;
-const THREADS: u32 = 256u;
-// Quads in a tile.
+// Products with many tokens: a workgroup takes 64 rows and some tokens, an invocation four of each.
+
+// Invocations of a workgroup: a quarter of them tokens.
+override THREADS: u32 = 256u;
+// Quads of rows, and of tokens.
 const QUADS: u32 = 16u;
+override TOKEN_QUADS: u32 = THREADS / QUADS;
+override TILE_TOKENS: u32 = 4u * TOKEN_QUADS;
+const TILE_ROWS: u32 = 64u;
 
 // Four tokens by four rows.
 struct Sums {

@@ -3,22 +3,23 @@ const DEPTH: u32 = 32u;
 
 // For each k a value of each row, and of each token.
 var<workgroup> rows: array<vec4<f32>, 512>;
-var<workgroup> tokens: array<vec4<f32>, 512>;
+override TOKEN_VALUES: u32 = DEPTH * TOKEN_QUADS;
+var<workgroup> tokens: array<vec4<f32>, TOKEN_VALUES>;
 
 fn stage_tokens(index: u32, first: u32, k: u32) {
-    for (var i = index; i < TILE * DEPTH; i += THREADS) {
+    for (var i = index; i < TILE_TOKENS * DEPTH; i += THREADS) {
         let token = i / DEPTH;
         let within = i % DEPTH;
         var value = 0.0;
         if k + within < p.k { value = one_at(token_of(first, token) * p.k + k + within); }
-        tokens[within * QUADS + token / 4u][token % 4u] = value;
+        tokens[within * TOKEN_QUADS + token / 4u][token % 4u] = value;
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    let first = id.x * TILE;
-    let first_row = id.y * TILE;
+    let first = id.x * TILE_TOKENS;
+    let first_row = id.y * TILE_ROWS;
     let x = index % QUADS;
     let z = index / QUADS;
     var sums = Sums();
@@ -29,7 +30,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
         var part = Sums();
         for (var i = 0u; i < DEPTH; i++) {
             let w = rows[i * QUADS + x];
-            let t = tokens[i * QUADS + z];
+            let t = tokens[i * TOKEN_QUADS + z];
             part.a = fma(w, vec4<f32>(t.x), part.a);
             part.b = fma(w, vec4<f32>(t.y), part.b);
             part.c = fma(w, vec4<f32>(t.z), part.c);

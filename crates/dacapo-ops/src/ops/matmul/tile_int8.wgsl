@@ -2,16 +2,19 @@
 const BATCH: u32 = 2u;
 
 // Codes of weights and of activations, for each block and sub-step a word of each row and of each token.
-var<workgroup> rows: array<vec4<u32>, 256>;
-var<workgroup> tokens: array<vec4<u32>, 256>;
+const ROW_WORDS: u32 = 256u;
+override TOKEN_WORDS: u32 = BATCH * 8u * TOKEN_QUADS;
+override TOKEN_BLOCKS: u32 = BATCH * TILE_TOKENS;
+var<workgroup> rows: array<vec4<u32>, ROW_WORDS>;
+var<workgroup> tokens: array<vec4<u32>, TOKEN_WORDS>;
 // Scales and biases of quads, and what describes blocks of activations.
 var<workgroup> scales: array<Scale, 32>;
-var<workgroup> token_infos: array<vec4<f32>, 128>;
+var<workgroup> token_infos: array<vec4<f32>, TOKEN_BLOCKS>;
 
 fn stage_tokens(index: u32, first: u32, block: u32) {
-    for (var i = index; i < TILE * BATCH; i += THREADS) {
-        let token = i % TILE;
-        let within = i / TILE;
+    for (var i = index; i < TOKEN_BLOCKS; i += THREADS) {
+        let token = i % TILE_TOKENS;
+        let within = i / TILE_TOKENS;
         var lo = vec4<u32>();
         var hi = vec4<u32>();
         var info = vec4<f32>();
@@ -23,21 +26,23 @@ fn stage_tokens(index: u32, first: u32, block: u32) {
         }
         token_infos[i] = info;
         for (var j = 0u; j < 4u; j++) {
-            tokens[(within * 8u + j) * QUADS + token / 4u][token % 4u] = lo[j];
-            tokens[(within * 8u + 4u + j) * QUADS + token / 4u][token % 4u] = hi[j];
+            tokens[(within * 8u + j) * TOKEN_QUADS + token / 4u][token % 4u] = lo[j];
+            tokens[(within * 8u + 4u + j) * TOKEN_QUADS + token / 4u][token % 4u] = hi[j];
         }
     }
 }
 
 fn stage_rows(index: u32, first_row: u32, block: u32) {
-    let j = index / QUADS % 8u;
-    let quad = index % QUADS;
-    let within = index / (8u * QUADS);
-    let panel = panel_of(first_row, quad, PANEL_VECS);
-    // Past the end the last block once more: activations are zero there.
-    let at = min(block + within, BLOCKS - 1u);
-    rows[index] = load_codes(panel, quad % 4u, at, j);
-    if j == 0u { scales[within * QUADS + quad] = load_scale(panel, quad % 4u, at); }
+    for (var i = index; i < ROW_WORDS; i += THREADS) {
+        let j = i / QUADS % 8u;
+        let quad = i % QUADS;
+        let within = i / (8u * QUADS);
+        let panel = panel_of(first_row, quad, PANEL_VECS);
+        // Past the end the last block once more: activations are zero there.
+        let at = min(block + within, BLOCKS - 1u);
+        rows[i] = load_codes(panel, quad % 4u, at, j);
+        if j == 0u { scales[within * QUADS + quad] = load_scale(panel, quad % 4u, at); }
+    }
 }
 
 fn dots(codes: vec4<u32>, activations: u32) -> vec4<i32> {
@@ -61,13 +66,13 @@ fn add_step(at: u32, x: u32, z: u32, start: u32, end: u32, which: u32, scale: ve
     var d = vec4<i32>();
     for (var j = start; j < end; j++) {
         let w = rows[(at * 8u + j) * QUADS + x];
-        let t = tokens[(at * 8u + j) * QUADS + z];
+        let t = tokens[(at * 8u + j) * TOKEN_QUADS + z];
         a += dots(w, t.x);
         b += dots(w, t.y);
         c += dots(w, t.z);
         d += dots(w, t.w);
     }
-    let first = at * TILE + 4u * z;
+    let first = at * TILE_TOKENS + 4u * z;
     var out: Sums;
     out.a = scaled(a, scale, bias, token_infos[first].x, token_infos[first][which], sums.a);
     out.b = scaled(b, scale, bias, token_infos[first + 1u].x, token_infos[first + 1u][which], sums.b);
@@ -76,10 +81,10 @@ fn add_step(at: u32, x: u32, z: u32, start: u32, end: u32, which: u32, scale: ve
     return out;
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    let first = id.x * TILE;
-    let first_row = id.y * TILE;
+    let first = id.x * TILE_TOKENS;
+    let first_row = id.y * TILE_ROWS;
     let x = index % QUADS;
     let z = index / QUADS;
     var sums = Sums();

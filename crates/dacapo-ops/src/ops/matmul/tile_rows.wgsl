@@ -1,8 +1,10 @@
 // A block of quantized weights as numbers.
 fn stage_rows(index: u32, first_row: u32, k: u32) {
-    if index >= 8u * QUADS { return; }
-    let quad = index % QUADS;
-    let j = index / QUADS;
+    for (var i = index; i < 8u * QUADS; i += THREADS) { stage_four(i % QUADS, i / QUADS, first_row, k); }
+}
+
+// Values 4 j .. 4 j + 3 of a quad's rows.
+fn stage_four(quad: u32, j: u32, first_row: u32, k: u32) {
     let panel = panel_of(first_row, quad, PANEL_VECS);
     let codes = load_codes(panel, quad % 4u, k / 32u, j);
     let scale = load_scale(panel, quad % 4u, k / 32u);

@@ -11,7 +11,7 @@ override DETAIL: u32 = 0u;
 // Type of dense values, or of affine scales and biases: 0 f32, 1 f16, 2 bf16.
 override FLOAT: u32 = 0u;
 
-// Bytes from one panel to the next.
+// Words from one panel to the next.
 fn panel_words(k: u32) -> u32 {
     return (panel_code_words(k) + panel_scale_words(k) + 15u) / 16u * 16u;
 }

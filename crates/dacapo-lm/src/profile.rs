@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::generate::Sampling;
 use crate::model::pass::{Io, Output};
 use crate::sampler::SLOTS;
-use crate::session::{CHUNK, Session, record};
+use crate::session::{Session, record};
 
 /// What a dispatch is and touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,9 +85,10 @@ impl Session {
         self.reserve(prompt.len() + steps)?;
         let (start, total) = (Instant::now(), prompt.len() + steps);
         let profile = Profile { start, graphs: Vec::new(), runs: Vec::new(), tokens: Vec::new() };
+        let chunk = self.input.len();
         let mut profiler = Profiler { session: self, profile };
         let mut done = 0;
-        for part in prompt.chunks(CHUNK) {
+        for part in prompt.chunks(chunk) {
             let last = done + part.len() == prompt.len();
             profiler.prefill(part, if last { Output::Last } else { Output::None })?;
             done += part.len();

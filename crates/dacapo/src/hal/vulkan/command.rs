@@ -322,8 +322,8 @@ impl Commands for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // SAFETY: the queue keeps what it has submitted until it has ended.
         for &pool in &self.descriptors {
+            // SAFETY: the queue keeps what it has submitted until it has ended.
             unsafe { self.context.device.destroy_descriptor_pool(pool, None) }
         }
         if let Some(pool) = self.pool.take() {

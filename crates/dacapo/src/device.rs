@@ -127,10 +127,10 @@ impl Device {
 
     /// All devices that [`open`](Self::open) could open on this machine.
     pub fn enumerate() -> Vec<DeviceInfo> {
-        let mut devices = vec![crate::hal::cpu::describe(None)];
+        let processor = std::iter::once(crate::hal::cpu::describe(None));
         #[cfg(feature = "vulkan")]
-        devices.extend(crate::hal::vulkan::enumerate());
-        devices
+        let processor = processor.chain(crate::hal::vulkan::enumerate());
+        processor.collect()
     }
 
     /// What a GPU's driver and its validation layers had to say so far, if the device was opened with

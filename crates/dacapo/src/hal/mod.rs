@@ -91,6 +91,7 @@ pub(crate) trait Memory: Send + Sync + Debug {
     fn len(&self) -> usize;
 
     /// For the backend to recognize its own.
+    #[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
     fn as_any(&self) -> &dyn Any;
 
     /// Whether neither host nor device may write it.
@@ -129,6 +130,7 @@ pub(crate) struct ResolvedArg {
 }
 
 /// A dispatch that will be encoded.
+#[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
 pub(crate) struct Upcoming {
     pub pipeline: Arc<dyn Pipeline>,
     pub args: smallvec::SmallVec<[ResolvedArg; 8]>,

@@ -35,7 +35,7 @@ pub struct Specialized {
 /// A variant of a kernel as SPIR-V: what a device is given. For tools and tests.
 ///
 /// # Errors
-/// [`Error::Shader`] as [`Shader::new`] and [`Shader::specialize`] give it.
+/// [`Error::Shader`] if the text does not translate, does not do what the signature says, or lacks one of the overrides.
 pub fn spirv(kernel: &'static Kernel, variant: &Wgsl, constants: &[(&'static str, f64)]) -> Result<Vec<u32>> {
     let shader = Shader::new(kernel, variant)?;
     shader.specialize(constants)?.spirv(shader.label())

@@ -15,16 +15,30 @@ override PAIRS: bool = true;
 // Invocations that share a quad, and what subgroups leave for the end.
 override SLOTS: u32 = THREADS / QUADS;
 override PARTS: u32 = THREADS / SUBGROUP * QUADS * TOKENS;
+// Rounds of two blocks for each invocation, then of one, all of them known when the pipeline is made: what has but one
+// round is straight code, whose loads are all in flight together.
+override PAIR_ROUNDS: u32 = select(0u, BLOCKS / (2u * SLOTS), PAIRS);
+override ROUNDS: u32 = (BLOCKS - PAIR_ROUNDS * 2u * SLOTS + SLOTS - 1u) / SLOTS;
+override EVEN: bool = BLOCKS % SLOTS == 0u;
 
 var<workgroup> parts: array<vec4<f32>, PARTS>;
 
+fn put_quad(token: u32, quad: u32, sum: vec4<f32>, wanted: bool) {
+    for (var r = 0u; r < 4u; r++) {
+        if wanted && quad * 4u + r < p.n { put(token, quad * 4u + r, sum[r]); }
+    }
+}
+
 // Adds what a subgroup's invocations of the same quad have, and leaves it to the workgroup.
-fn leave(token: u32, subgroup: u32, lane: u32, value: vec4<f32>) {
+fn leave(token: u32, first: u32, subgroup: u32, lane: u32, value: vec4<f32>) {
     var sum = value;
     for (var mask = QUADS; mask < SUBGROUP; mask *= 2u) {
         sum += subgroupShuffleXor(sum, mask);
     }
-    if lane < QUADS {
+    if THREADS == SUBGROUP {
+        // Nobody else has anything to add.
+        put_quad(token, first + lane, sum, lane < QUADS);
+    } else if lane < QUADS {
         parts[(token * (THREADS / SUBGROUP) + subgroup) * QUADS + lane] = sum;
     }
 }
@@ -50,8 +64,9 @@ fn main(
     var a5 = vec4<f32>();
     var a6 = vec4<f32>();
     var a7 = vec4<f32>();
-    var block = index / QUADS;
-    for (; PAIRS && block + SLOTS < BLOCKS; block += 2u * SLOTS) {
+    let slot = index / QUADS;
+    for (var round = 0u; round < PAIR_ROUNDS; round++) {
+        let block = slot + round * 2u * SLOTS;
         let next = block + SLOTS;
         let x = load_block(panel, quad, block);
         let z = load_block(panel, quad, next);
@@ -66,7 +81,9 @@ fn main(
         if TOKENS > 6u { a6 = product(z, t, next, 6u, product(x, s, block, 6u, a6)); }
         if TOKENS > 7u { a7 = product(z, t, next, 7u, product(x, s, block, 7u, a7)); }
     }
-    for (; block < BLOCKS; block += SLOTS) {
+    for (var round = 0u; round < ROUNDS; round++) {
+        let block = slot + (2u * PAIR_ROUNDS + round) * SLOTS;
+        if !EVEN && block >= BLOCKS { break; }
         let x = load_block(panel, quad, block);
         let s = load_scale(panel, quad, block);
         a0 = product(x, s, block, 0u, a0);
@@ -79,14 +96,15 @@ fn main(
         if TOKENS > 7u { a7 = product(x, s, block, 7u, a7); }
     }
 
-    leave(0u, subgroup, lane, a0);
-    if TOKENS > 1u { leave(1u, subgroup, lane, a1); }
-    if TOKENS > 2u { leave(2u, subgroup, lane, a2); }
-    if TOKENS > 3u { leave(3u, subgroup, lane, a3); }
-    if TOKENS > 4u { leave(4u, subgroup, lane, a4); }
-    if TOKENS > 5u { leave(5u, subgroup, lane, a5); }
-    if TOKENS > 6u { leave(6u, subgroup, lane, a6); }
-    if TOKENS > 7u { leave(7u, subgroup, lane, a7); }
+    leave(0u, first, subgroup, lane, a0);
+    if TOKENS > 1u { leave(1u, first, subgroup, lane, a1); }
+    if TOKENS > 2u { leave(2u, first, subgroup, lane, a2); }
+    if TOKENS > 3u { leave(3u, first, subgroup, lane, a3); }
+    if TOKENS > 4u { leave(4u, first, subgroup, lane, a4); }
+    if TOKENS > 5u { leave(5u, first, subgroup, lane, a5); }
+    if TOKENS > 6u { leave(6u, first, subgroup, lane, a6); }
+    if TOKENS > 7u { leave(7u, first, subgroup, lane, a7); }
+    if THREADS == SUBGROUP { return; }
     workgroupBarrier();
     for (var i = index; i < 4u * QUADS * TOKENS; i += THREADS) {
         let token = i / (4u * QUADS);

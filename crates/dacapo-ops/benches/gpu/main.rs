@@ -2,11 +2,14 @@
 //!
 //! `cargo bench -p dacapo-ops --bench gpu -- DEVICE [FILTER]`, DEVICE being the index or a part of the name. One token in
 //! GB of panels read per second, with a barrier after each product and without, from weights that are far larger than the
-//! device's caches; many tokens in TFLOP/s. Times are those of whole command buffers, the quickest of some.
+//! device's caches; many tokens in TFLOP/s. Times are those of whole command buffers, the quickest of some. With `sweep`
+//! as the filter the same products run with every way of dividing them.
+
+mod sweep;
 
 use std::time::Instant;
 
-use dacapo::{Buffer, Device, DeviceOptions, DeviceSelect, Result};
+use dacapo::{Buffer, CommandEncoder, Device, DeviceOptions, DeviceSelect, Result};
 use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{Activation, Int8Buffers, Weight, WeightSource};
 
@@ -66,6 +69,7 @@ struct Product<'a> {
     weights: Vec<Weight>,
     activation: Activation,
     outs: Vec<Buffer>,
+    record: fn(&mut CommandEncoder, &Product<'_>, &Weight, &Buffer) -> Result<()>,
 }
 
 impl<'a> Product<'a> {
@@ -81,18 +85,21 @@ impl<'a> Product<'a> {
         let outs = (0..copies)
             .map(|_| device.alloc(dacapo::DType::F32, &[tokens, n]))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Product { device, weights, activation, outs })
+        let record = |encoder: &mut CommandEncoder, product: &Product<'_>, weight: &Weight, out: &Buffer| {
+            dacapo_ops::matmul(encoder, &product.activation, weight, None, out)
+        };
+        Ok(Product { device, weights, activation, outs, record })
     }
 
-    /// Seconds for each of `count` products.
-    fn seconds(&self, count: usize, barriers: bool) -> Result<f64> {
+    /// Seconds for each of `count` products, with a barrier after every `beside`.
+    fn seconds(&self, count: usize, beside: usize) -> Result<f64> {
         let mut best = f64::INFINITY;
         for _ in 0..=RUNS {
             let mut encoder = self.device.encoder("bench")?;
             for i in 0..count {
                 let (weight, out) = (&self.weights[i % self.weights.len()], &self.outs[i % self.outs.len()]);
-                dacapo_ops::matmul(&mut encoder, &self.activation, weight, None, out)?;
-                if barriers {
+                (self.record)(&mut encoder, self, weight, out)?;
+                if (i + 1) % beside == 0 {
                     encoder.memory_barrier();
                 }
             }
@@ -111,7 +118,7 @@ fn one_line(device: &Device, name: &str, weight: &Weight, tokens: usize, far: us
     // Few enough that submitting does not count, and enough for each copy to come by.
     let count = (WORK / (FAR / far) / bytes).clamp(copies, 4000);
     let rate = |seconds: f64| bytes as f64 / seconds / 1e9;
-    let (with, without) = (product.seconds(count, true)?, product.seconds(count, false)?);
+    let (with, without) = (product.seconds(count, 1)?, product.seconds(count, usize::MAX)?);
     println!(
         "{name:<40} {:>9.1} {:>9.0} {:>9.1} {:>9.0}",
         with * 1e6,
@@ -126,7 +133,7 @@ fn many_tokens(device: &Device, name: &str, weight: &Weight, tokens: usize) -> R
     let product = Product::new(device, weight, tokens, 2)?;
     let ops = 2.0 * (weight.n() * weight.k() * tokens) as f64;
     let count = (2e12 / ops).clamp(1.0, 100.0) as usize;
-    let seconds = product.seconds(count, true)?;
+    let seconds = product.seconds(count, 1)?;
     println!("{name:<40} {:>9.1} {:>9.1}", seconds * 1e6, ops / seconds / 1e12);
     Ok(())
 }
@@ -142,6 +149,10 @@ fn main() -> Result<()> {
     let slow = device.info().gpu.as_ref().is_some_and(|limits| limits.subgroup_size < 16);
     let far = if slow { FAR / 64 } else { FAR };
     println!("{}\n", device.info().name);
+    if filter == "sweep" {
+        sweep::few(&device, &cpu, far, if slow { 2 } else { 8 })?;
+        return sweep::many(&device, &cpu, if slow { 16 } else { 512 });
+    }
     let wanted = |name: &str| name.contains(&filter);
     println!("{:<40} {:>19} {:>19}", "few tokens", "with barriers", "without");
     println!("{:<40} {:>9} {:>9} {:>9} {:>9}", "", "us", "GB/s", "us", "GB/s");

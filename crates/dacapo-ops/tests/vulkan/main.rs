@@ -4,6 +4,7 @@
 //! `DACAPO_REQUIRE_VULKAN` is set: then they fail. `DACAPO_TEST_VULKAN` names another device.
 
 mod copies;
+mod fused;
 mod harness;
 mod norms;
 mod pointwise;

@@ -6,7 +6,8 @@
 
 use dacapo::{BackendKind, FusePattern, FuseStep, Gain, Link, Selector};
 
-use crate::ops::fused::{gated_quantize, norm_rope, rope_kv_write};
+use crate::ops::attention::quantized;
+use crate::ops::fused::{gated_quantize, norm_quantize, norm_rope, rope_kv_write};
 
 /// A dispatch of this kernel that reads what an earlier step has written.
 const fn step(kernel: &'static str) -> FuseStep {
@@ -18,34 +19,73 @@ const fn cpu(figure: &'static str) -> Gain {
     Gain { backend: BackendKind::Cpu, figure }
 }
 
+/// A row that stands here for the sake of GPUs, each group of which costs microseconds.
+const VULKAN: Gain = Gain { backend: BackendKind::Vulkan, figure: "not yet measured alone" };
+
 /// The fusions that pay. Longer ones come before their parts.
 pub static FUSIONS: &[FusePattern] = &[
     FusePattern {
         name: "norm and rotation of keys into the cache",
         steps: &[step("rms_norm_in_place"), step("rope"), step("kv_write")],
         build: rope_kv_write::build_normed,
-        gains: &[cpu("alone 1.007 and 1.016 times the speed of a decode step of the demo model in two runs")],
+        gains: &[
+            cpu("alone 1.007 and 1.016 times the speed of a decode step of the demo model in two runs"),
+            VULKAN,
+        ],
     },
     FusePattern {
         name: "rotation of keys into the cache",
         steps: &[step("rope"), step("kv_write")],
         build: rope_kv_write::build,
-        gains: &[cpu("alone 1.006 and 1.020 times the speed of a decode step of the demo model in two runs")],
+        gains: &[
+            cpu("alone 1.006 and 1.020 times the speed of a decode step of the demo model in two runs"),
+            VULKAN,
+        ],
     },
     FusePattern {
         name: "norm and rotation of heads",
         steps: &[step("rms_norm_in_place"), step("rope")],
         build: norm_rope::build,
-        gains: &[cpu(
-            "with the row on keys, which it runs beside: 1.035 times the speed of a decode step of the demo model with it, 1.026 without; alone 1.004",
-        )],
+        gains: &[
+            cpu(
+                "with the row on keys, which it runs beside: 1.035 times the speed of a decode step of the demo model with it, 1.026 without; alone 1.004",
+            ),
+            VULKAN,
+        ],
     },
     FusePattern {
         name: "gated activation into quantization",
         steps: &[step("gated"), step("quantize_q8")],
         build: gated_quantize::build,
-        gains: &[cpu(
-            "alone 0.999 and 1.016 times the speed of a decode step of the demo model in two runs, 1.009 times at a prompt of 128",
-        )],
+        gains: &[
+            cpu(
+                "alone 0.999 and 1.016 times the speed of a decode step of the demo model in two runs, 1.009 times at a prompt of 128",
+            ),
+            VULKAN,
+        ],
+    },
+    FusePattern {
+        name: "attention into quantization",
+        steps: &[step("attention"), step("quantize_q8")],
+        build: quantized::build,
+        gains: &[VULKAN],
+    },
+    FusePattern {
+        name: "attention from splits into quantization",
+        steps: &[step("attention_combine"), step("quantize_q8")],
+        build: quantized::build_combine,
+        gains: &[VULKAN],
+    },
+    FusePattern {
+        name: "norm of a sum into quantization",
+        steps: &[step("rms_norm_add"), step("quantize_q8")],
+        build: norm_quantize::build_add,
+        gains: &[VULKAN],
+    },
+    FusePattern {
+        name: "norm into quantization",
+        steps: &[step("rms_norm"), step("quantize_q8")],
+        build: norm_quantize::build,
+        gains: &[VULKAN],
     },
 ];

@@ -14,6 +14,8 @@ pub(crate) const REDUCE: &str = include_str!("wgsl/reduce.wgsl");
 pub(crate) const FLOAT: &str = include_str!("wgsl/float.wgsl");
 /// Exponential and its kin.
 pub(crate) const MATH: &str = include_str!("wgsl/math.wgsl");
+/// Blocks of 32 values to int8; needs [`FLOAT`].
+pub(crate) const BLOCK_Q8: &str = include_str!("wgsl/block.wgsl");
 /// Numbers of 64 bits.
 pub(crate) const WIDE: &str = include_str!("wgsl/wide.wgsl");
 /// Cosine and sine of large angles; needs [`WIDE`].
@@ -62,7 +64,9 @@ pub(crate) fn with_format(plan: GpuPlan, format: PanelFormat) -> GpuPlan {
 /// and `PER`, the elements for each invocation.
 pub(crate) fn plan_rows(context: &GpuContext<'_>, binding: usize, dim: usize) -> GpuPlan {
     let dim = dim.max(1);
-    let workgroup = row_workgroup(context.limits(), dim, 4);
+    // Short rows, heads for instance, end soonest with an invocation for each element.
+    let per = if dim <= 256 { 1 } else { 4 };
+    let workgroup = row_workgroup(context.limits(), dim, per);
     GpuPlan::linear(context.len(binding) / dim)
         .constant("WORKGROUP", workgroup)
         .constant("PER", dim.div_ceil(workgroup as usize) as u32)

@@ -1,5 +1,7 @@
 //! Every row of the table of fusions: fused and unfused give the same bytes, and what must not be fused is not.
 
+use std::sync::LazyLock;
+
 use dacapo::{
     Buffer, CommandEncoder, DType, Device, DeviceOptions, FusePattern, FuseReport, GraphOptions, Refusal,
     Result,
@@ -86,6 +88,10 @@ impl<'a> Case<'a> {
         graph.fuse(self.device, patterns).1
     }
 }
+
+/// The table as if it were for every kind of device: also what only GPUs gain by computes the same bytes here.
+static ANYWHERE: LazyLock<Vec<FusePattern>> =
+    LazyLock::new(|| FUSIONS.iter().map(|pattern| FusePattern { gains: &[], ..*pattern }).collect());
 
 fn fused(report: &FuseReport) -> Vec<&'static str> {
     report.fused.iter().map(|fused| fused.kernel).collect()
@@ -181,6 +187,50 @@ proptest! {
         prop_assert_eq!(fused(&case.compare(FUSIONS)), ["gated_q8"]);
     }
 
+    #[test]
+    fn norms_into_quantization(
+        seed in 0..u64::MAX / 2,
+        rows in 1..40_usize,
+        blocks in 1..40_usize,
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let mut case = Case::new(&device, seed);
+        let shape = [rows, 32 * blocks];
+        let (x, residual, weight) = (case.input(&shape), case.made(&shape), case.input(&[32 * blocks]));
+        let (out, sum, again) = (case.value(&shape), case.output(DType::F32, &shape), case.value(&shape));
+        dacapo_ops::rms_norm(&mut case.encoder, &x, Some(&weight), &out, 1e-6).unwrap();
+        case.quantize(&out);
+        dacapo_ops::rms_norm_add(&mut case.encoder, &x, &residual, &weight, &sum, &again, 1e-6).unwrap();
+        case.quantize(&again);
+        prop_assert_eq!(fused(&case.compare(&ANYWHERE)), ["rms_norm_add_q8", "rms_norm_q8"]);
+    }
+
+    #[test]
+    fn attention_of_a_token_into_quantization(
+        seed in 0..u64::MAX / 2,
+        (kv_heads, group, blocks) in (1..4_usize, 1..4_usize, 1..4_usize),
+        position in 0..60_u32,
+        half in any::<bool>(),
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let mut case = Case::new(&device, seed >> 1);
+        let (step, dim) = (step(&case, position), 32 * blocks);
+        let q = case.input(&[1, kv_heads * group, 24]);
+        let [k_cache, v_cache] = [24, dim].map(|dim| {
+            let (values, cache) = (case.input(&[1, kv_heads, dim]), if half { DType::F16 } else { DType::F32 });
+            (values, device.alloc(cache, &[kv_heads, 64, dim]).unwrap())
+        });
+        let enc = &mut case.encoder;
+        dacapo_ops::kv_write(enc, &k_cache.0, &v_cache.0, &step, &k_cache.1, &v_cache.1).unwrap();
+        let out = device.transient(DType::F32, &[1, kv_heads * group, dim]).unwrap();
+        let options = AttentionOptions::causal(0.3);
+        dacapo_ops::attention(enc, &q, &k_cache.1, &v_cache.1, &step, None, &out, options).unwrap();
+        case.quantize(&out);
+        prop_assert_eq!(fused(&case.compare(&ANYWHERE)), ["attention_q8"]);
+    }
+
     /// Whatever of a layer's middle is fused.
     #[test]
     fn heads_into_cache_and_attention(shape in heads(), threads in 1..4_usize) {
@@ -255,4 +305,27 @@ fn quantization_beside_other_use_is_not_fused() {
     let copy = case.output(DType::F32, &[2, 64]);
     dacapo_ops::copy(&mut case.encoder, activation.exact_buffer(), &copy).unwrap();
     assert!(matches!(refusal(&case.compare(FUSIONS)), Refusal::OtherReader { reader: 2 }));
+}
+
+/// Blocks of 32 values that reach over rows are not those of a row.
+#[test]
+fn norms_of_odd_rows_are_not_fused_with_quantization() {
+    let device = device(1);
+    let mut case = Case::new(&device, 7);
+    let (x, weight, out) = (case.input(&[2, 48]), case.input(&[48]), case.value(&[2, 48]));
+    dacapo_ops::rms_norm(&mut case.encoder, &x, Some(&weight), &out, 1e-6).unwrap();
+    case.quantize(&out);
+    assert!(matches!(refusal(&case.compare(&ANYWHERE)), Refusal::Declined));
+}
+
+/// What only GPUs gain by is left alone on the processor, without a word.
+#[test]
+fn rows_for_other_devices_are_left_out() {
+    let device = device(1);
+    let mut case = Case::new(&device, 8);
+    let (x, weight, out) = (case.input(&[1, 64]), case.input(&[64]), case.value(&[1, 64]));
+    dacapo_ops::rms_norm(&mut case.encoder, &x, Some(&weight), &out, 1e-6).unwrap();
+    case.quantize(&out);
+    let report = case.compare(FUSIONS);
+    assert_eq!((report.fused.len(), report.refused.len()), (0, 0), "{report:?}");
 }

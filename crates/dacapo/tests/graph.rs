@@ -8,7 +8,7 @@ use common::{MIX_MIX, PANIC, PATTERNS, SLOW, device, increment, mix, mixed};
 use dacapo::{
     BackendKind, Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel,
     DType, Device, DeviceOptions, Dispatch, Error, FaultPlan, FaultPoint, FinishOptions, FuseMatch,
-    FusePattern, FuseReport, GraphCache, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions,
+    FusePattern, FuseReport, Gain, GraphCache, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions,
     Spread, Strategy,
 };
 
@@ -193,6 +193,22 @@ fn chains_that_interleave_are_all_fused() {
     let report = fuse_and_compare(&device, &graph, &watched);
     assert_eq!((names(&report), report.dispatches), (vec!["mix of mix"; 6], 6));
     assert_eq!(report.fused[0].gain, PATTERNS[1].gain(BackendKind::Cpu));
+}
+
+/// A pattern with figures is for the kinds of devices that it has them for, one without is for all.
+#[test]
+fn patterns_apply_to_the_devices_they_have_figures_for() {
+    let device = device(1);
+    let (a, t, y) = (shared(&device, 1), transient(&device), shared(&device, 2));
+    let graph = record(&device, [mixed(&a, &a, &t), mixed(&t, &a, &y)]);
+    let fused = |gains| {
+        let report = graph.fuse(&device, &[FusePattern { gains, ..PATTERNS[1] }]).1;
+        (report.fused.len(), report.refused.len())
+    };
+    let gain = |backend| Gain { backend, figure: "some" };
+    assert_eq!(fused(&[]), (1, 0));
+    assert_eq!(fused(&[gain(BackendKind::Vulkan), gain(BackendKind::Cpu)]), (1, 0));
+    assert_eq!(fused(&[gain(BackendKind::Vulkan)]), (0, 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod attention;
 mod copies;
+mod fused;
 mod harness;
 mod matmul;
 mod norms;

@@ -60,7 +60,8 @@ pub struct FusePattern {
     /// operand is which ([`Buffer::is_same_view`]); that it touches the memory that it should, and that nobody can
     /// tell, is checked by the engine.
     pub build: fn(&FuseMatch<'_>) -> Option<Dispatch>,
-    /// What the fusion gains, for each kind of device on which that was measured.
+    /// What the fusion gains, for each kind of device on which that was measured. With no figure at all the pattern
+    /// applies anywhere; with some, on these kinds of devices alone.
     pub gains: &'static [Gain],
 }
 
@@ -68,6 +69,11 @@ impl FusePattern {
     /// What was measured on a kind of device.
     pub fn gain(&self, backend: BackendKind) -> Option<&'static str> {
         self.gains.iter().find(|gain| gain.backend == backend).map(|gain| gain.figure)
+    }
+
+    /// Whether the pattern is for this kind of device.
+    pub fn applies_to(&self, backend: BackendKind) -> bool {
+        self.gains.is_empty() || self.gain(backend).is_some()
     }
 }
 
@@ -201,15 +207,19 @@ impl ComputeGraph {
     /// Replaces what the patterns match by what they build, pattern after pattern, wherever it is proven that
     /// nobody can tell: every value that vanishes is transient and has no other reader, operands match by range,
     /// type and count, the replacement reads and writes exactly the rest, no dispatch in between is in the way, and
-    /// `device` can run the replacement. That is done again until nothing more is found: a pattern may match what
+    /// `device` can run the replacement. Patterns that are for other kinds of devices
+    /// ([`FusePattern::applies_to`]) are left out. That is done again until nothing more is found: a pattern may match what
     /// another has built. The result is not scheduled. What was proposed and not made is in the report.
     pub fn fuse(&self, device: &Device, patterns: &[FusePattern]) -> (ComputeGraph, FuseReport) {
         let mut graph = ComputeGraph { groups: None, ..self.clone() };
         let mut report = FuseReport { dispatches_before: self.len(), ..FuseReport::default() };
+        let backend = device.info().backend;
+        let patterns: Vec<&FusePattern> =
+            patterns.iter().filter(|pattern| pattern.applies_to(backend)).collect();
         loop {
             let mut round = Round::new(&graph, device);
             patterns.iter().for_each(|pattern| round.run(pattern));
-            let again = round.leaves_something(patterns);
+            let again = round.leaves_something(&patterns);
             let Round { order, replacements, fused, refused, .. } = round;
             report.fused.extend(fused);
             if !replacements.is_empty() {
@@ -312,7 +322,7 @@ impl<'a> Round<'a> {
     }
 
     /// Whether another round could find more, after what this one has found.
-    fn leaves_something(&self, patterns: &[FusePattern]) -> bool {
+    fn leaves_something(&self, patterns: &[&FusePattern]) -> bool {
         let selects = |replacement: &Replacement| {
             let steps = patterns.iter().flat_map(|pattern| pattern.steps);
             steps.into_iter().any(|step| selects(step, &replacement.node))

@@ -5,7 +5,8 @@ use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use super::Params;
 use crate::wgsl::{EACH, INVOCATION, MATH, each};
 
-const FUNCTIONS: &str = include_str!("functions.wgsl");
+/// The activation functions; needs `MATH`.
+pub(crate) const FUNCTIONS: &str = include_str!("functions.wgsl");
 
 pub(super) static ACTIVATE: GpuTwin = GpuTwin {
     variants: &[Wgsl::new("activate", &[include_str!("activate.wgsl"), FUNCTIONS, INVOCATION, MATH, EACH])],

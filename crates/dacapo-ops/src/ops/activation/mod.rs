@@ -1,7 +1,7 @@
 //! ActivationFn functions, alone and gated.
 
 pub(crate) mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 

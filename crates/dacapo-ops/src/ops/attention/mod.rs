@@ -2,12 +2,14 @@
 
 mod cpu;
 mod gpu;
+pub(crate) mod quantized;
 mod split;
 #[cfg(test)]
 mod tests;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Error, Kernel, OpKind, Result};
 
+pub use self::quantized::{ATTENTION_COMBINE_Q8, ATTENTION_Q8};
 pub use self::split::{ATTENTION_COMBINE, ATTENTION_COMBINE_SINKS, ATTENTION_PART};
 use super::kv_write::check_cache;
 use crate::check;

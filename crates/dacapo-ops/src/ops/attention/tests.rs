@@ -1,6 +1,6 @@
 //! The kernels of split attention against those of attention in one piece, on the CPU.
 
-use dacapo::{DType, Device, DeviceOptions, GraphOptions};
+use dacapo::{DType, Device, DeviceOptions, FusePattern, FuseStep, GraphOptions, Link, Selector};
 use half::f16;
 
 use super::*;
@@ -68,4 +68,43 @@ fn splits_come_together_to_the_same() {
             }
         }
     }
+}
+
+/// Splits that come together as int8 are the bytes of the two kernels that do it one after the other.
+#[test]
+fn splits_come_together_to_int8() {
+    let device = Device::open(DeviceOptions::default()).expect("the CPU is there");
+    let (heads, kv_heads, slots, dim) = (6, 2, 300, 64);
+    let upload =
+        |seed, shape: &[usize]| device.upload(&noise(seed, shape.iter().product()), shape).expect("memory");
+    let (q, k) = (upload(1, &[2, heads, dim]), upload(2, &[kv_heads, slots, dim]));
+    let (v, step) = (upload(3, &[kv_heads, slots, dim]), device.upload(&[250_u32], &[1]).expect("memory"));
+    let codes = device.alloc(DType::I8, &[2 * heads * dim]).expect("memory");
+    let meta = device.alloc(DType::F32, &[2 * heads * dim / 32, 4]).expect("memory");
+    let out = device.transient(DType::F32, &[2, heads, dim]).expect("a value");
+    let params = check_arguments("test", &q, &k, &v, &out, AttentionOptions::causal(0.5)).expect("fits");
+    let mut enc = device.encoder("test").expect("an encoder");
+    enc.start_capture().expect("captures");
+    let args = Arguments { q: &q, k_cache: &k, v_cache: &v, step: &step, sinks: None, out: &out };
+    split::attention(&mut enc, &args, &params, 3).expect("fits");
+    crate::quantize_q8(&mut enc, &out, &codes, &meta).expect("fits");
+    let graph = enc.take_capture().expect("captured");
+    static ROW: [FusePattern; 1] = [FusePattern {
+        name: "test",
+        steps: &[
+            FuseStep { select: Selector::Kernel("attention_combine"), link: Link::Reads },
+            FuseStep { select: Selector::Kernel("quantize_q8"), link: Link::Reads },
+        ],
+        build: quantized::build_combine,
+        gains: &[],
+    }];
+    assert_eq!(graph.fuse(&device, &ROW).1.fused.len(), 1);
+    let [plain, fused] = [&[][..], &ROW].map(|fuse| {
+        codes.copy_from(&vec![0_i8; codes.len()]).expect("idle");
+        let options = GraphOptions { fuse, ..GraphOptions::default() };
+        let graph = graph.compile(&device, "test", &options).expect("compiles");
+        graph.replay().and_then(|replay| replay.wait()).expect("runs");
+        (codes.to_vec::<i8>().expect("finished"), meta.to_vec::<f32>().expect("finished"))
+    });
+    assert!(plain == fused && plain.0.iter().any(|&code| code != 0));
 }

@@ -1,13 +1,15 @@
 //! A gated activation with the quantization behind it.
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
+use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use dacapo::{Binding, CpuTwin, Dispatch, FuseMatch, Kernel, OpKind};
 
-use crate::ops::activation::{Params, cpu};
+use crate::ops::activation::{Params, cpu, gpu::FUNCTIONS};
 use crate::ops::matmul::codes::META;
-use crate::ops::quantize::cpu::quantize;
+use crate::ops::quantize::{self, cpu::quantize};
 use crate::quant::panel::BLOCK;
 use crate::simd::Level;
+use crate::wgsl::{BLOCK_Q8, FLOAT, INVOCATION, MATH};
 
 /// Values between the two steps: they stay in the first-level cache.
 const STRIP: usize = 1024;
@@ -21,7 +23,7 @@ pub static GATED_Q8: Kernel = Kernel {
     kind: OpKind::Activation,
     bindings: &[Binding::read("gate"), Binding::read("up"), Binding::write("codes"), Binding::write("meta")],
     cpu: CpuTwin { plan, run },
-    gpu: None,
+    gpu: Some(&GPU),
 };
 
 /// The replacement of `gated`, `quantize_q8`.
@@ -57,4 +59,16 @@ fn run(tile: &Tile<'_>) {
         cpu::apply(level, function, &gate[at..][..codes.len()], Some(&up[at..][..codes.len()]), values);
         quantize(level, values, codes, meta);
     }
+}
+
+static GPU: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new(
+        "gated_q8",
+        &[include_str!("gated_q8.wgsl"), FUNCTIONS, INVOCATION, MATH, FLOAT, BLOCK_Q8],
+    )],
+    plan: gpu_plan,
+};
+
+fn gpu_plan(context: &GpuContext<'_>) -> GpuPlan {
+    quantize::gpu::plan(context).constant("FUNCTION", context.params::<Params>().function)
 }

@@ -4,5 +4,6 @@
 //! results are the same to the bit. They have no entry points: programs record the single operations.
 
 pub mod gated_quantize;
+pub mod norm_quantize;
 pub mod norm_rope;
 pub mod rope_kv_write;

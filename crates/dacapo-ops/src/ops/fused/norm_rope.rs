@@ -1,11 +1,13 @@
 //! RMSNorm of a token's heads with their rotation.
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
+use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use dacapo::{Binding, CpuTwin, Dispatch, FuseMatch, Kernel, OpKind};
 
-use crate::ops::rms_norm::{self, cpu::norm_in_place};
-use crate::ops::rope::{self, cpu::angles, cpu::rotate};
+use crate::ops::rms_norm::{self, cpu::norm_in_place, gpu::ROW};
+use crate::ops::rope::{self, cpu::angles, cpu::rotate, gpu::PAIRS};
 use crate::simd::Level;
+use crate::wgsl::{ANGLE, INVOCATION, REDUCE, WIDE, plan_rows};
 
 /// Parameters of the kernels that rotate what they have normalized.
 #[repr(C)]
@@ -26,7 +28,7 @@ pub static RMS_NORM_ROPE: Kernel = Kernel {
         Binding::read("step"),
     ],
     cpu: CpuTwin { plan, run },
-    gpu: None,
+    gpu: Some(&GPU),
 };
 
 /// The replacement of `rms_norm_in_place`, `rope` of one token, if both see the same heads. With many tokens nothing is
@@ -56,4 +58,16 @@ fn run(tile: &Tile<'_>) {
     for head in heads.chunks_exact_mut(dim) {
         rotate(head, cos, sin, rope.interleaved != 0);
     }
+}
+
+static GPU: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new(
+        "norm_rope",
+        &[include_str!("norm_rope.wgsl"), ROW, PAIRS, INVOCATION, REDUCE, WIDE, ANGLE],
+    )],
+    plan: gpu_plan,
+};
+
+fn gpu_plan(context: &GpuContext<'_>) -> GpuPlan {
+    plan_rows(context, 0, context.params::<Params>().rope.dim as usize)
 }

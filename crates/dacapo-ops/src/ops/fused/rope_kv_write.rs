@@ -1,14 +1,16 @@
 //! The way of a token's keys into the cache: rotation, before it perhaps the RMSNorm of each head. Values go with them.
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
+use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use dacapo::{Binding, CpuTwin, DType, Dispatch, Element, FuseMatch, Kernel, OpKind};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::ops::kv_write;
-use crate::ops::rms_norm::{self, cpu::norm_in_place};
-use crate::ops::rope::{self, cpu::angles, cpu::rotate};
+use crate::ops::rms_norm::{self, cpu::norm_in_place, gpu::ROW};
+use crate::ops::rope::{self, cpu::angles, cpu::rotate, gpu::PAIRS};
 use crate::simd::Level;
+use crate::wgsl::{ANGLE, FLOAT, INVOCATION, REDUCE, WIDE, plan_rows, row_workgroup};
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -32,7 +34,7 @@ pub static ROPE_KV_WRITE: Kernel = Kernel {
         Binding::read_write("v_cache"),
     ],
     cpu: CpuTwin { plan: plan::<4>, run },
-    gpu: None,
+    gpu: Some(&GPU),
 };
 
 /// `rms_norm_in_place` and `rope` of the keys, `kv_write`.
@@ -49,7 +51,7 @@ pub static RMS_NORM_ROPE_KV_WRITE: Kernel = Kernel {
         Binding::read_write("v_cache"),
     ],
     cpu: CpuTwin { plan: plan::<5>, run: run_normed },
-    gpu: None,
+    gpu: Some(&GPU_NORMED),
 };
 
 /// The replacement of `rope`, `kv_write`.
@@ -138,4 +140,45 @@ fn run(tile: &Tile<'_>) {
 
 fn run_normed(tile: &Tile<'_>) {
     dispatch(tile, Some(tile.read(4)), 5);
+}
+
+const ROWS: &str = include_str!("kv_rows.wgsl");
+
+static GPU: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new(
+        "plain",
+        &[include_str!("kv_plain.wgsl"), ROWS, PAIRS, INVOCATION, FLOAT, WIDE, ANGLE],
+    )],
+    plan: gpu_plan,
+};
+
+static GPU_NORMED: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new(
+        "normed",
+        &[include_str!("kv_normed.wgsl"), ROWS, ROW, PAIRS, INVOCATION, REDUCE, FLOAT, WIDE, ANGLE],
+    )],
+    plan: gpu_plan_normed,
+};
+
+/// What caches hold, as `kv_rows.wgsl` has it. `first` is the index of the cache of keys.
+fn cache_kind(context: &GpuContext<'_>, first: usize) -> u32 {
+    let Params { write, .. } = context.params();
+    let even = |dim: u32, binding| dim.is_multiple_of(2) && context.misalignment(binding).is_multiple_of(4);
+    match context.dtype(first) {
+        DType::F16 if even(write.key_dim, first) && even(write.value_dim, first + 1) => 1,
+        DType::F16 => 2,
+        _ => 0,
+    }
+}
+
+fn gpu_plan(context: &GpuContext<'_>) -> GpuPlan {
+    let Params { write, .. } = context.params();
+    GpuPlan::linear(write.heads as usize)
+        .constant("WORKGROUP", row_workgroup(context.limits(), write.key_dim as usize, 1))
+        .constant("CACHE", cache_kind(context, 4))
+}
+
+fn gpu_plan_normed(context: &GpuContext<'_>) -> GpuPlan {
+    let Params { write, .. } = context.params();
+    plan_rows(context, 0, write.key_dim as usize).constant("CACHE", cache_kind(context, 5))
 }

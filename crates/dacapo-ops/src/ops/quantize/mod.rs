@@ -1,7 +1,7 @@
 //! Quantization of activations to int8.
 
 pub mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 use dacapo::{

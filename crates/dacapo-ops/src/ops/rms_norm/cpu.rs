@@ -72,7 +72,8 @@ fn add_body<L: Lanes>(l: L, a: &[f32], b: &[f32], out: &mut [f32]) {
 }
 
 leveled! {
-    fn add(a: &[f32], b: &[f32], out: &mut [f32]) = add_body;
+    /// Adds element by element.
+    pub(crate) fn add(a: &[f32], b: &[f32], out: &mut [f32]) = add_body;
 }
 
 pub(super) fn run(tile: &Tile<'_>) {

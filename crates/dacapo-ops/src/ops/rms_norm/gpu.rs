@@ -5,12 +5,15 @@ use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use super::Params;
 use crate::wgsl::{INVOCATION, REDUCE, plan_rows};
 
+/// The root mean square of a row; needs `INVOCATION` and `REDUCE`.
+pub(crate) const ROW: &str = include_str!("row.wgsl");
+
 macro_rules! twin {
     ($name:ident, $label:literal, $bindings:literal) => {
         pub(super) static $name: GpuTwin = GpuTwin {
             variants: &[Wgsl::new(
                 $label,
-                &[include_str!($bindings), INVOCATION, REDUCE, include_str!("rms_norm.wgsl")],
+                &[include_str!($bindings), INVOCATION, REDUCE, ROW, include_str!("rms_norm.wgsl")],
             )],
             plan,
         };

@@ -1,7 +1,7 @@
 //! Root-mean-square normalization (Zhang and Sennrich, 2019).
 
 pub(crate) mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 

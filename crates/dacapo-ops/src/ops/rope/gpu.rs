@@ -5,8 +5,13 @@ use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 use super::Params;
 use crate::wgsl::{ANGLE, INVOCATION, WIDE, row_workgroup};
 
-pub(super) static TWIN: GpuTwin =
-    GpuTwin { variants: &[Wgsl::new("rope", &[include_str!("rope.wgsl"), INVOCATION, WIDE, ANGLE])], plan };
+/// Pairs of a head's elements, and their rotation.
+pub(crate) const PAIRS: &str = include_str!("pairs.wgsl");
+
+pub(super) static TWIN: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new("rope", &[include_str!("rope.wgsl"), PAIRS, INVOCATION, WIDE, ANGLE])],
+    plan,
+};
 
 /// Workgroups beyond which heads share the computation of an angle.
 const ENOUGH: usize = 1024;

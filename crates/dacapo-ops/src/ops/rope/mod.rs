@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al., 2021).
 
 pub(crate) mod cpu;
-mod gpu;
+pub(crate) mod gpu;
 mod scaling;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Error, Kernel, OpKind, Result};

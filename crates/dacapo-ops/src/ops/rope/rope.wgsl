@@ -27,17 +27,14 @@ fn main(at: Invocation) {
     let frequency = inv_freq.v[p.o1 / 4u + pair];
     let start = step.v[p.o2 / 4u];
     let tokens = (arrayLength(&x.v) - p.o0 / 4u) / (p.heads * p.dim);
-    // Where the pair's two elements lie in a head.
-    let one = select(pair, 2u * pair, p.interleaved != 0u);
-    let other = select(pair + pairs, 2u * pair + 1u, p.interleaved != 0u);
+    let places = pair_places(pair, pairs, p.interleaved);
     for (var token = at.group.y; token < tokens; token += at.groups.y) {
-        let turned = cosine_and_sine(f32(start + token) * frequency) * p.attention_factor;
+        let angle = cosine_and_sine(f32(start + token) * frequency) * p.attention_factor;
         for (var head = at.group.z; head < p.heads; head += at.groups.z) {
             let first = p.o0 / 4u + (token * p.heads + head) * p.dim;
-            let a = x.v[first + one];
-            let b = x.v[first + other];
-            x.v[first + one] = a * turned.x - b * turned.y;
-            x.v[first + other] = a * turned.y + b * turned.x;
+            let pair_now = turned(vec2<f32>(x.v[first + places.x], x.v[first + places.y]), angle);
+            x.v[first + places.x] = pair_now.x;
+            x.v[first + places.y] = pair_now.y;
         }
     }
 }

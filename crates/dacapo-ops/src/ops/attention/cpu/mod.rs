@@ -18,6 +18,9 @@ use half::slice::HalfFloatSliceExt;
 
 use super::Params;
 use crate::lanes::{LANES, Lanes};
+use crate::ops::matmul::codes::META;
+use crate::ops::quantize::cpu::quantize;
+use crate::quant::panel::BLOCK;
 use crate::simd::Level;
 
 /// Positions in a tile of keys.
@@ -216,11 +219,8 @@ pub(super) fn plan<const OUT: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
 fn run_as<E: KvElement>(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
-    let head = tile.x();
-    let of_head =
-        |binding, dim: usize| &tile.read::<E>(binding)[head * shape.slots * dim..][..shape.slots * dim];
-    let cache = Cache { keys: of_head(1, shape.key_dim), values: of_head(2, shape.value_dim) };
-    let first_head = head * shape.group;
+    let cache = cache_of_head::<E>(tile, &shape);
+    let first_head = tile.x() * shape.group;
     let sinks = sinks.map(|s| &s[first_head..][..shape.group]);
     let mut block = tile.write::<f32>(output);
     let queries =
@@ -242,6 +242,41 @@ pub(super) fn run(tile: &Tile<'_>) {
 
 pub(super) fn run_sinks(tile: &Tile<'_>) {
     dispatch(tile, Some(tile.read(4)), 5);
+}
+
+/// For one token a tile for each head of the cache, as [`plan`] has it.
+pub(super) fn plan_q8(ctx: &PlanContext<'_>) -> CpuPlan {
+    let p: Params = ctx.params();
+    let (group, dim) = ((p.heads / p.kv_heads) as usize, p.value_dim as usize);
+    let scratch = one::scratch(group, p.key_dim as usize, dim);
+    CpuPlan::new(p.kv_heads as usize, 1)
+        .split(4, Split::chunks(group * dim))
+        .split(5, Split::chunks(group * dim / BLOCK * META))
+        .scratch(group * dim + scratch)
+}
+
+/// `attention` of one token, then `quantize_q8`.
+pub(super) fn run_q8(tile: &Tile<'_>) {
+    if tile.dtype(1) == DType::F16 { run_q8_as::<f16>(tile) } else { run_q8_as::<f32>(tile) }
+}
+
+fn run_q8_as<E: KvElement>(tile: &Tile<'_>) {
+    let p: Params = tile.params();
+    let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
+    let cache = cache_of_head::<E>(tile, &shape);
+    let first_head = tile.x() * shape.group;
+    let queries = Queries { q: tile.read(0), first_head, first: 0, count: 1, sinks: None };
+    let (out, scratch) = tile.scratch().split_at_mut(shape.group * shape.value_dim);
+    E::one(Level::best(), &shape, queries, cache, scratch, out);
+    let (mut codes, mut meta) = (tile.write::<i8>(4), tile.write::<f32>(5));
+    quantize(Level::best(), out, codes.slice(), meta.slice());
+}
+
+/// What a tile's head of the caches holds.
+fn cache_of_head<'a, E: KvElement>(tile: &Tile<'a>, shape: &Shape) -> Cache<'a, E> {
+    let of_head =
+        |binding, dim: usize| &tile.read::<E>(binding)[tile.x() * shape.slots * dim..][..shape.slots * dim];
+    Cache { keys: of_head(1, shape.key_dim), values: of_head(2, shape.value_dim) }
 }
 
 fn dispatch(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {

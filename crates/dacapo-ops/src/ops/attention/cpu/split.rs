@@ -6,6 +6,10 @@ use half::f16;
 
 use super::super::split::{LEAST_SPLIT, row_len};
 use super::{Params, Shape};
+use crate::ops::matmul::codes::META;
+use crate::ops::quantize::cpu::quantize;
+use crate::quant::panel::BLOCK;
+use crate::simd::Level;
 
 /// What the positions of one split gave, or of some.
 #[derive(Debug, Clone, Copy)]
@@ -98,15 +102,32 @@ pub(in super::super) fn run_combine_sinks(tile: &Tile<'_>) {
     combine(tile, 3, State { largest: sink, weights: 1.0 });
 }
 
-fn combine(tile: &Tile<'_>, output: usize, mut state: State) {
+/// `attention_combine` of a head, then `quantize_q8`.
+pub(in super::super) fn run_combine_q8(tile: &Tile<'_>) {
+    let out = &mut tile.scratch()[..tile.params::<Params>().value_dim as usize];
+    combine_into(tile, out, NOTHING);
+    let (mut codes, mut meta) = (tile.write::<i8>(2), tile.write::<f32>(3));
+    quantize(Level::best(), out, codes.row(0), meta.row(0));
+}
+
+pub(in super::super) fn plan_combine_q8(ctx: &PlanContext<'_>) -> CpuPlan {
+    let p: Params = ctx.params();
+    let (dim, heads) = (p.value_dim as usize, p.heads as usize);
+    let about = dim / BLOCK * META;
+    plan(&p, 2, dim).split(3, Split::block(heads * about, 1, about)).scratch(dim)
+}
+
+fn combine(tile: &Tile<'_>, output: usize, state: State) {
+    combine_into(tile, tile.write::<f32>(output).row(0), state);
+}
+
+fn combine_into(tile: &Tile<'_>, out: &mut [f32], mut state: State) {
     let p: Params = tile.params();
     let shape = shape(tile, &p, 1);
     let (head, token) = (tile.x(), tile.y());
     let len = p.splits as usize * row_len(&p);
     let rows = &tile.read::<f32>(0)[(token * shape.heads + head) * len..][..len];
     let used = shape.parts(token, p.splits as usize).count();
-    let mut block = tile.write::<f32>(output);
-    let out = block.row(0);
     out.fill(0.0);
     for row in rows.chunks_exact(row_len(&p)).take(used) {
         let largest = state.largest.max(row[0]);

@@ -1,7 +1,7 @@
 // Puts together what part.wgsl left: a workgroup for each token and head. Its invocations are a grid of `rows` splits by
 // WIDTH groups of four elements; each row first joins splits of its own, then the rows are joined in order.
 //
-// The text before brings sink_of and put.
+// The text before brings sink_of and put_four.
 struct F32s4 { v: array<vec4<f32>> }
 @group(0) @binding(0) var<storage, read> found: F32s4;
 @group(0) @binding(1) var<storage, read> step: U32s;
@@ -56,7 +56,9 @@ fn main(at: Invocation) {
             states[row] = state;
         }
         workgroupBarrier();
-        if row == 0u && i < VALUE_PIECES * 2u {
+        let takes_part = row == 0u && i < VALUE_PIECES * 2u;
+        var result = vec4<f32>();
+        if takes_part {
             let sink = sink_of(head);
             var largest = sink.x;
             for (var r = 0u; r < rows; r++) {
@@ -69,12 +71,9 @@ fn main(at: Invocation) {
                 weights = fma(weight, states[r].y, weights);
                 total = fma(vec4<f32>(weight), sums[r * WIDTH + at.index], total);
             }
-            let result = total / weights;
-            let first = (token * p.call.heads + head) * p.call.value_dim;
-            for (var e = 0u; e < 4u && 4u * i + e < p.call.value_dim; e++) {
-                put(first + 4u * i + e, result[e]);
-            }
+            result = total / weights;
         }
+        put_four(token * p.call.heads + head, i, result, takes_part, at.index);
         workgroupBarrier();
     }
 }

@@ -7,6 +7,11 @@ fn sink_of(head: u32) -> vec2<f32> {
     return vec2<f32>(LEAST, 0.0);
 }
 
-fn put(i: u32, value: f32) {
-    out.v[p.o2 / 4u + i] = value;
+// Elements 4i .. 4i+3 of a row of the result, from invocations that take part.
+fn put_four(row: u32, i: u32, values: vec4<f32>, taking: bool, index: u32) {
+    if taking {
+        for (var e = 0u; e < 4u && 4u * i + e < p.call.value_dim; e++) {
+            out.v[p.o2 / 4u + row * p.call.value_dim + 4u * i + e] = values[e];
+        }
+    }
 }

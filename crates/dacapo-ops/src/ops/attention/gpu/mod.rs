@@ -4,13 +4,13 @@ use dacapo::DType;
 use dacapo::gpu::{GpuContext, GpuLimits, GpuPlan, GpuTwin, Wgsl};
 
 use super::Params;
-use crate::wgsl::{INVOCATION, MATH};
+use crate::wgsl::{BLOCK_Q8, FLOAT, INVOCATION, MATH};
 
 /// Query heads that a workgroup of `row.wgsl` takes together, by variant; the number of variants is twice as large.
 const HEADS: [u32; 4] = [1, 2, 4, 8];
 
 macro_rules! row {
-    ($name:literal, $heads:literal, $caches:literal, $output:literal) => {
+    ($name:literal, $heads:literal, $caches:literal, $output:literal $(, $more:expr)*) => {
         Wgsl::new(
             $name,
             &[
@@ -21,22 +21,23 @@ macro_rules! row {
                 include_str!("row.wgsl"),
                 INVOCATION,
                 MATH,
+                $($more,)*
             ],
         )
     };
 }
 
 macro_rules! rows {
-    ($output:literal) => {
+    ($output:literal $(, $more:expr)*) => {
         [
-            row!("narrow_1", 1, "caches_narrow.wgsl", $output),
-            row!("narrow_2", 2, "caches_narrow.wgsl", $output),
-            row!("narrow_4", 4, "caches_narrow.wgsl", $output),
-            row!("narrow_8", 8, "caches_narrow.wgsl", $output),
-            row!("wide_1", 1, "caches_wide.wgsl", $output),
-            row!("wide_2", 2, "caches_wide.wgsl", $output),
-            row!("wide_4", 4, "caches_wide.wgsl", $output),
-            row!("wide_8", 8, "caches_wide.wgsl", $output),
+            row!("narrow_1", 1, "caches_narrow.wgsl", $output $(, $more)*),
+            row!("narrow_2", 2, "caches_narrow.wgsl", $output $(, $more)*),
+            row!("narrow_4", 4, "caches_narrow.wgsl", $output $(, $more)*),
+            row!("narrow_8", 8, "caches_narrow.wgsl", $output $(, $more)*),
+            row!("wide_1", 1, "caches_wide.wgsl", $output $(, $more)*),
+            row!("wide_2", 2, "caches_wide.wgsl", $output $(, $more)*),
+            row!("wide_4", 4, "caches_wide.wgsl", $output $(, $more)*),
+            row!("wide_8", 8, "caches_wide.wgsl", $output $(, $more)*),
         ]
     };
 }
@@ -45,8 +46,11 @@ pub(super) static ATTENTION: GpuTwin = GpuTwin { variants: &rows!("plain.wgsl"),
 pub(super) static SINKS: GpuTwin = GpuTwin { variants: &rows!("sinks.wgsl"), plan };
 pub(super) static PART: GpuTwin = GpuTwin { variants: &rows!("part.wgsl"), plan };
 
+pub(super) static ATTENTION_Q8: GpuTwin =
+    GpuTwin { variants: &rows!("plain_q8.wgsl", FLOAT, BLOCK_Q8), plan };
+
 macro_rules! combine {
-    ($name:literal, $bindings:literal) => {
+    ($name:literal, $bindings:literal $(, $more:expr)*) => {
         GpuTwin {
             variants: &[Wgsl::new(
                 $name,
@@ -56,6 +60,7 @@ macro_rules! combine {
                     include_str!("combine.wgsl"),
                     INVOCATION,
                     MATH,
+                    $($more,)*
                 ],
             )],
             plan: plan_combine,
@@ -65,6 +70,7 @@ macro_rules! combine {
 
 pub(super) static COMBINE: GpuTwin = combine!("plain", "combine_plain.wgsl");
 pub(super) static COMBINE_SINKS: GpuTwin = combine!("sinks", "combine_sinks.wgsl");
+pub(super) static COMBINE_Q8: GpuTwin = combine!("quantized", "combine_q8.wgsl", FLOAT, BLOCK_Q8);
 
 /// The longest value that a workgroup can hold: eight elements for each invocation.
 pub(super) fn most_value_dim(limits: &GpuLimits) -> usize {
@@ -76,11 +82,11 @@ fn workgroup(limits: &GpuLimits) -> u32 {
     1 << limits.workgroup_size.clamp(1, 256).ilog2()
 }
 
-/// Bytes of workgroup memory that `row.wgsl` takes.
+/// Bytes of workgroup memory that `row.wgsl` takes, quantization included.
 fn row_memory(p: &Params, heads: u32, workgroup: u32) -> u32 {
     let query = p.key_dim.div_ceil(32) * 128;
     let scores = workgroup / 4 * 2 * 4;
-    heads * (query + scores + 12) + workgroup * 32
+    heads * (query + scores + 12) + workgroup * (32 + 8)
 }
 
 /// Place in [`HEADS`] of the number of query heads that a workgroup takes: all that share a head of the cache, if there

@@ -16,6 +16,10 @@ struct U32s { v: array<u32> }
 struct F32s { v: array<f32> }
 struct Words4 { v: array<vec4<u32>> }
 
+// Whose result an invocation of row.wgsl stores, and its number. A workgroup stores together; invocations that are not
+// taking part bring nothing.
+struct Part { token: u32, head: u32, split: u32, index: u32 }
+
 // Below every score.
 const LEAST: f32 = -3.4028235e38;
 // Positions that a split has at least, the last apart.

@@ -11,8 +11,11 @@ fn sink_of(head: u32) -> vec2<f32> {
 }
 
 // Elements 4i .. 4i+3 of a head's weighted sum.
-fn store(token: u32, head: u32, split: u32, i: u32, value: vec4<f32>, state: vec2<f32>) {
-    let row = ((token * p.call.heads + head) * p.call.splits + split) * (1u + 2u * VALUE_PIECES);
+fn store(at: Part, i: u32, value: vec4<f32>, state: vec2<f32>, taking: bool) {
+    if !taking {
+        return;
+    }
+    let row = ((at.token * p.call.heads + at.head) * p.call.splits + at.split) * (1u + 2u * VALUE_PIECES);
     if i == 0u {
         found.v[p.o4 / 16u + row] = vec4<f32>(state, 0.0, 0.0);
     }

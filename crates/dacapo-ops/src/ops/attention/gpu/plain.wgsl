@@ -8,8 +8,11 @@ fn sink_of(head: u32) -> vec2<f32> {
 }
 
 // Elements 4i .. 4i+3 of a head's result, still to be divided by the sum of weights.
-fn store(token: u32, head: u32, split: u32, i: u32, value: vec4<f32>, state: vec2<f32>) {
-    let row = (token * p.call.heads + head) * p.call.value_dim;
+fn store(at: Part, i: u32, value: vec4<f32>, state: vec2<f32>, taking: bool) {
+    if !taking {
+        return;
+    }
+    let row = (at.token * p.call.heads + at.head) * p.call.value_dim;
     let result = value / state.y;
     for (var e = 0u; e < 4u && 4u * i + e < p.call.value_dim; e++) {
         out.v[p.o4 / 4u + row + 4u * i + e] = result[e];

@@ -209,15 +209,19 @@ fn main(at: Invocation) {
         sums[index] = low[g];
         sums[WORKGROUP + index] = high[g];
         workgroupBarrier();
-        if first_head + g < group {
-            for (var i = index; i < VALUE_PIECES * 2u; i += WORKGROUP) {
+        let part = Part(token, kv_head * group + first_head + g, split, index);
+        for (var start = 0u; start < VALUE_PIECES * 2u; start += WORKGROUP) {
+            let i = start + index;
+            let taking = first_head + g < group && i < VALUE_PIECES * 2u;
+            var total = vec4<f32>();
+            if taking {
                 let source = i % 2u * WORKGROUP + i / 2u;
-                var total = sums[source];
+                total = sums[source];
                 for (var r = 1u; r < rows; r++) {
                     total += sums[source + r * VALUE_PIECES];
                 }
-                store(token, kv_head * group + first_head + g, split, i, total, states[g]);
             }
+            store(part, i, total, states[g], taking);
         }
         workgroupBarrier();
     }

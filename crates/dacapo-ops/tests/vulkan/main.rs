@@ -3,6 +3,7 @@
 //! Any device will do; by default a software one. Where there is none the tests are skipped and say so, unless
 //! `DACAPO_REQUIRE_VULKAN` is set: then they fail. `DACAPO_TEST_VULKAN` names another device.
 
+mod attention;
 mod copies;
 mod harness;
 mod matmul;

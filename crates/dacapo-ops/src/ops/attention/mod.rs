@@ -96,7 +96,8 @@ pub static ATTENTION_SINKS: Kernel = Kernel {
 ///
 /// # Errors
 /// An element type or a shape that does not fit, heads that are not a multiple of the cache's, more tokens than
-/// slots, a window of 0, a softcap that is not positive, or on a GPU values of more than 2048 elements.
+/// slots, a window of 0, a softcap that is not positive, or on a GPU values of more elements than
+/// eight for each invocation of a workgroup (2048 on most).
 #[allow(clippy::too_many_arguments)] // What the operation has.
 pub fn attention(
     enc: &mut CommandEncoder,
@@ -116,8 +117,10 @@ pub fn attention(
     }
     let args = Arguments { q, k_cache, v_cache, step, sinks, out };
     let gpu = enc.device().info().gpu.as_ref();
-    if gpu.is_some() && params.value_dim as usize > gpu::MOST_VALUE_DIM {
-        let expected = format!("heads of at most {} elements on a GPU", gpu::MOST_VALUE_DIM);
+    if let Some(most) = gpu.map(gpu::most_value_dim)
+        && params.value_dim as usize > most
+    {
+        let expected = format!("heads of at most {most} elements on this device");
         return Err(Error::argument(name, "v_cache", expected, params.value_dim));
     }
     match split::splits(&params, gpu) {

@@ -66,23 +66,29 @@ macro_rules! combine {
 pub(super) static COMBINE: GpuTwin = combine!("plain", "combine_plain.wgsl");
 pub(super) static COMBINE_SINKS: GpuTwin = combine!("sinks", "combine_sinks.wgsl");
 
-/// The largest value that a workgroup can hold.
-pub(super) const MOST_VALUE_DIM: usize = 8 * WORKGROUP as usize;
-/// Invocations of a workgroup.
-const WORKGROUP: u32 = 256;
+/// The longest value that a workgroup can hold: eight elements for each invocation.
+pub(super) fn most_value_dim(limits: &GpuLimits) -> usize {
+    8 * workgroup(limits) as usize
+}
+
+/// Invocations of a workgroup: a power of two.
+fn workgroup(limits: &GpuLimits) -> u32 {
+    1 << limits.workgroup_size.clamp(1, 256).ilog2()
+}
 
 /// Bytes of workgroup memory that `row.wgsl` takes.
-fn row_memory(p: &Params, heads: u32) -> u32 {
+fn row_memory(p: &Params, heads: u32, workgroup: u32) -> u32 {
     let query = p.key_dim.div_ceil(32) * 128;
-    let scores = WORKGROUP / 4 * 2 * 4;
-    heads * (query + scores + 12) + WORKGROUP * 32
+    let scores = workgroup / 4 * 2 * 4;
+    heads * (query + scores + 12) + workgroup * 32
 }
 
 /// Place in [`HEADS`] of the number of query heads that a workgroup takes: all that share a head of the cache, if there
 /// is one for them and it fits.
 fn heads_index(p: &Params, limits: &GpuLimits) -> usize {
-    let fits =
-        |&heads: &u32| row_memory(p, heads) <= limits.shared_memory && heads < 2 * (p.heads / p.kv_heads);
+    let fits = |&heads: &u32| {
+        row_memory(p, heads, workgroup(limits)) <= limits.shared_memory && heads < 2 * (p.heads / p.kv_heads)
+    };
     HEADS.iter().rposition(fits).unwrap_or(0)
 }
 
@@ -103,7 +109,7 @@ fn plan(context: &GpuContext<'_>) -> GpuPlan {
     let z = p.tokens.div_ceil(y.max(1)) * p.splits;
     GpuPlan::new([workgroups_of_heads(&p, context.limits()), y, z])
         .variant(variant)
-        .constant("WORKGROUP", WORKGROUP)
+        .constant("WORKGROUP", workgroup(context.limits()))
         .constant("KEY_PIECES", p.key_dim.div_ceil(8))
         .constant("VALUE_PIECES", p.value_dim.div_ceil(8))
         .constant("HALF", u32::from(half))
@@ -113,6 +119,6 @@ fn plan(context: &GpuContext<'_>) -> GpuPlan {
 fn plan_combine(context: &GpuContext<'_>) -> GpuPlan {
     let p: Params = context.params();
     GpuPlan::new([p.heads, p.tokens, 1])
-        .constant("WORKGROUP", WORKGROUP)
+        .constant("WORKGROUP", workgroup(context.limits()))
         .constant("VALUE_PIECES", p.value_dim.div_ceil(8))
 }

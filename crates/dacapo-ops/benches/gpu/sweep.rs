@@ -44,6 +44,15 @@ static TWIN: GpuTwin = GpuTwin {
             ],
         )
         .needs(GpuNeeds { f16: true, cooperative_matrix: true }),
+        Wgsl::new(
+            "small",
+            &[
+                text!("bind_int8.wgsl"),
+                text!("panels.wgsl"),
+                text!("matvec_int8.wgsl"),
+                text!("matvec_small.wgsl"),
+            ],
+        ),
     ],
     plan: |_| PLAN.lock().expect("nobody panics with it").clone().expect("set before dispatches"),
 };
@@ -116,9 +125,18 @@ pub fn few(device: &Device, cpu: &Device, far: usize, best: usize) -> Result<()>
         let count = (WORK / (FAR / far) / 4 / weight.byte_len()).clamp(copies, 4000).next_multiple_of(beside);
         let mut found = Vec::new();
         for quads in [1u32, 2, 4] {
-            for threads in [1u32, 2, 4, 8].map(|subgroups| subgroups * subgroup) {
+            for threads in [1u32, 2, 4, 8, 16, 32].map(|subgroups| subgroups * subgroup) {
                 // Nobody without work, and not too much of it.
                 let (slots, blocks) = (threads / quads, (k / 32) as u32);
+                let plan = GpuPlan::linear(n.div_ceil(4 * quads as usize))
+                    .constant("THREADS", threads)
+                    .constant("SUBGROUP", subgroup)
+                    .constant("QUADS", quads);
+                if 4 * quads <= subgroup && slots <= 4 * blocks && blocks <= 4 * slots {
+                    set(with_format(plan.clone().variant(3), k));
+                    let seconds = product.seconds(count, beside)? * beside as f64;
+                    found.push((seconds, format!("small quads {quads} threads {threads}")));
+                }
                 if slots > blocks || blocks > 16 * slots {
                     continue;
                 }
@@ -126,12 +144,7 @@ pub fn few(device: &Device, cpu: &Device, far: usize, best: usize) -> Result<()>
                     if pairs == 1 && blocks < 2 * slots {
                         continue;
                     }
-                    let plan = GpuPlan::linear(n.div_ceil(4 * quads as usize))
-                        .constant("THREADS", threads)
-                        .constant("SUBGROUP", subgroup)
-                        .constant("QUADS", quads)
-                        .constant("TOKENS", 1)
-                        .constant("PAIRS", pairs);
+                    let plan = plan.clone().constant("TOKENS", 1).constant("PAIRS", pairs);
                     set(with_format(plan, k));
                     let seconds = product.seconds(count, beside)? * beside as f64;
                     found.push((seconds, format!("quads {quads} threads {threads} pairs {pairs}")));
@@ -154,7 +167,9 @@ pub fn many(device: &Device, cpu: &Device, tokens: usize) -> Result<()> {
     let Some(limits) = device.info().gpu.clone() else { return Ok(()) };
     let threads = 1u32 << limits.workgroup_size.clamp(16, 256).ilog2();
     println!("\n{:<34} {:>9} {:>9}", format!("{tokens} tokens"), "us", "TFLOP/s");
-    for (n, k) in [(1024, 1024), (3072, 1024), (2048, 2048), (8192, 2048), (4096, 4096), (14_336, 4096)] {
+    for (n, k) in
+        [(1024, 1024), (3072, 1024), (1024, 3072), (2048, 2048), (8192, 2048), (4096, 4096), (14_336, 4096)]
+    {
         let weight = weight(cpu, format, n, k)?;
         let mut product = Product::new(device, &weight, tokens, 2)?;
         product.record = dispatch;
@@ -162,9 +177,15 @@ pub fn many(device: &Device, cpu: &Device, tokens: usize) -> Result<()> {
         let tile = GpuPlan::new(grid(threads as usize / 4, 64)).variant(1).constant("THREADS", threads);
         let mut plans = vec![("tile", tile)];
         if TWIN.variants[2].needs.met_by(&limits) && limits.subgroup_size == 32 {
-            plans.push(("coop 128x128", GpuPlan::new(grid(128, 128)).variant(2).constant("FN", 2)));
-            if limits.shared_memory >= 40 << 10 {
-                plans.push(("coop 128x256", GpuPlan::new(grid(128, 256)).variant(2).constant("FN", 4)));
+            for (name, tokens, rows) in [
+                ("coop 128x128", 128, 128),
+                ("coop 128x64", 128, 64),
+                ("coop 64x128", 64, 128),
+                ("coop 64x64", 64, 64),
+            ] {
+                let plan = GpuPlan::new(grid(tokens, rows)).variant(2);
+                let plan = plan.constant("FM", (tokens / 32) as u32).constant("FN", (rows / 64) as u32);
+                plans.push((name, plan));
             }
         }
         let ops = 2.0 * (n * k * tokens) as f64;

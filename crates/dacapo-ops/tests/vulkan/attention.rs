@@ -149,13 +149,15 @@ fn long_caches_are_split() {
     check(cases);
 }
 
-/// Compares with the CPU, with views at whole groups of 16 bytes, as texts for many queries want them.
+/// Compares with the CPU, with views at whole groups of 16 bytes, as texts for many queries want them. They sum a whole
+/// key one product after the other, so that a score of about 8 is off by a few more units in the last place, and a
+/// result by at most 1e-5.
 fn check_whole(cases: impl IntoIterator<Item = Case>) {
     both_at(
         &[0, 8],
         cases,
         |bench, case| case.run(bench),
-        |case, want, got| close(case, &want, &got, 4e-6, 4e-6),
+        |case, want, got| close(case, &want, &got, 1e-5, 1e-5),
     );
 }
 

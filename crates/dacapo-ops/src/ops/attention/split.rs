@@ -12,8 +12,9 @@ use super::{Arguments, Params, cpu, gpu};
 
 /// Positions that a split has at least, the last apart. `params.wgsl` has it too.
 pub(super) const LEAST_SPLIT: usize = 64;
-/// Positions from which on a second kernel is worth its time.
-const LONG: usize = 1024;
+/// Slots of a cache from which on a second kernel is worth its time. Measured on an H200: with 512 slots filled, a layer of
+/// Llama 8B takes 15 microseconds in two kernels and 41 in one; with 100 filled, 14 either way.
+const LONG: usize = 192;
 /// Queries up to which positions are split: more keep a device busy as they are.
 const FEW: usize = 8;
 /// Splits at most.

@@ -14,6 +14,7 @@ const MATVEC: &str = include_str!("matvec.wgsl");
 const MATVEC_INT8: &str = include_str!("matvec_int8.wgsl");
 
 const MATVEC_EXACT: &str = include_str!("matvec_exact.wgsl");
+const MATVEC_SMALL: &str = include_str!("matvec_small.wgsl");
 const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
 
 const TILE: &str = include_str!("tile.wgsl");
@@ -39,6 +40,8 @@ const MANY_DENSE: usize = 4;
 const MANY_INT8: usize = 1;
 /// The same on cooperative matrices.
 const COOPERATIVE: usize = 2;
+/// Of one token and small weights.
+const SMALL: usize = 3;
 
 const NEEDS_COOP: GpuNeeds = GpuNeeds { f16: true, cooperative_matrix: true };
 
@@ -72,6 +75,7 @@ pub(super) static INT8: GpuTwin = GpuTwin {
         Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
         Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), PANEL, TILE, TILE_INT8]),
         Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8.wgsl"), PANEL, COOP_INT8]).needs(NEEDS_COOP),
+        Wgsl::new("matvec_small", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC_SMALL]),
     ],
     plan: plan_int8,
 };
@@ -82,6 +86,7 @@ pub(super) static INT8_BIAS: GpuTwin = GpuTwin {
         Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), PANEL, TILE, TILE_INT8]),
         Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), PANEL, COOP_INT8])
             .needs(NEEDS_COOP),
+        Wgsl::new("matvec_small", &[include_str!("bind_int8_bias.wgsl"), PANEL, MATVEC_INT8, MATVEC_SMALL]),
     ],
     plan: plan_int8,
 };
@@ -94,14 +99,30 @@ struct MatvecTuning {
     blocks: u32,
     /// Workgroups that a processor should get before a workgroup takes more rows.
     workgroups: u32,
+    /// Values up to which a weight is small, and most invocations that share its rows.
+    small: usize,
+    small_threads: u32,
     /// Whether an invocation takes two blocks at a time. It doubles what a driver has to compile.
     pairs: bool,
 }
 
 /// For devices with many processors, and for software devices, whose workgroups are loops.
-const MATVEC_WIDE: MatvecTuning = MatvecTuning { threads: [64, 256], blocks: 2, workgroups: 1, pairs: true };
-const MATVEC_NARROW: MatvecTuning =
-    MatvecTuning { threads: [16, 32], blocks: 8, workgroups: 1, pairs: false };
+const MATVEC_WIDE: MatvecTuning = MatvecTuning {
+    threads: [64, 256],
+    blocks: 2,
+    workgroups: 1,
+    small: 4 << 20,
+    small_threads: 512,
+    pairs: true,
+};
+const MATVEC_NARROW: MatvecTuning = MatvecTuning {
+    threads: [16, 32],
+    blocks: 8,
+    workgroups: 1,
+    small: 1 << 14,
+    small_threads: 32,
+    pairs: false,
+};
 
 impl MatvecTuning {
     fn of(limits: &GpuLimits) -> &'static MatvecTuning {
@@ -163,6 +184,22 @@ fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: u
         .constant("TOKENS", tokens as u32)
 }
 
+/// A product of small weights with one token: quarters of blocks are shared, all of them at once if possible.
+fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize) -> GpuPlan {
+    let tuning = MatvecTuning::of(limits);
+    let subgroup = limits.subgroup_size;
+    let quads = tuning.quads(limits, n.div_ceil(ROWS)).min(subgroup / 4);
+    let most = tuning.small_threads.min(limits.workgroup_size).max(subgroup);
+    let wanted = 4 * quads * (k / BLOCK) as u32;
+    // As few rounds as possible, then as few invocations for them.
+    let threads =
+        wanted.div_ceil(wanted.div_ceil(most)).next_multiple_of(subgroup).min(most / subgroup * subgroup);
+    panel_constants(GpuPlan::linear(n.div_ceil(4 * quads as usize)).variant(SMALL), format, k)
+        .constant("THREADS", threads)
+        .constant("SUBGROUP", subgroup)
+        .constant("QUADS", quads)
+}
+
 /// A product with dense weights, whose workgroups take one panel each.
 fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: usize) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
@@ -187,34 +224,38 @@ fn tiles(limits: &GpuLimits, n: usize, tokens: usize) -> GpuPlan {
 
 /// How products with many tokens are divided among cooperative matrices.
 struct CoopTuning {
-    /// Fewest tokens: below, most of a workgroup's 128 would be idle.
+    /// Fewest tokens: below, most of a workgroup's would be idle.
     tokens: usize,
-    /// Workgroups for each processor from which on a workgroup takes more rows.
-    workgroups: usize,
+    /// Tokens and rows of a workgroup, the largest first: a subgroup's matrices are a 32nd and a 64th.
+    tiles: [[usize; 2]; 3],
+    /// Workgroups that there have to be for a tile to be taken, in percent of the processors.
+    busy: usize,
 }
 
-const COOP: CoopTuning = CoopTuning { tokens: 32, workgroups: 3 };
+const COOP: CoopTuning = CoopTuning { tokens: 32, tiles: [[128, 128], [64, 128], [64, 64]], busy: 150 };
 
 impl CoopTuning {
-    /// Bytes of workgroup memory of a workgroup of `width` matrices along the rows: see `coop_int8.wgsl`.
-    fn shared_memory(width: usize) -> usize {
-        (128 + 64 * width) * 80 + 2048 * 4 + 256 * 4
+    /// Bytes of workgroup memory: see `coop_int8.wgsl`.
+    fn shared_memory([tokens, rows]: [usize; 2]) -> usize {
+        (tokens + rows) * 144 + 2048 * 4 + 256 * 4
     }
 
     /// A product on cooperative matrices, if the device has them and they pay.
     fn plan(&self, limits: &GpuLimits, n: usize, tokens: usize) -> Option<GpuPlan> {
-        if !NEEDS_COOP.met_by(limits) || limits.subgroup_size != 32 || tokens < self.tokens {
+        let able = NEEDS_COOP.met_by(limits) && limits.subgroup_size == 32 && limits.workgroup_size >= 256;
+        if !able || tokens < self.tokens {
             return None;
         }
-        let fits = |width: usize| Self::shared_memory(width) <= limits.shared_memory as usize;
-        let workgroups = |width: usize| tokens.div_ceil(128) * n.div_ceil(64 * width);
-        let enough = self.workgroups * limits.processors as usize;
-        let width = if fits(4) && workgroups(4) >= enough { 4 } else { 2 };
-        if !fits(width) || limits.workgroup_size < 256 {
-            return None;
-        }
-        let grid = [tokens.div_ceil(128) as u32, n.div_ceil(64 * width) as u32, 1];
-        Some(GpuPlan::new(grid).variant(COOPERATIVE).constant("FN", width as u32))
+        let grid = |tile: [usize; 2]| [tokens.div_ceil(tile[0]), n.div_ceil(tile[1])];
+        let fits = |tile: [usize; 2]| Self::shared_memory(tile) <= limits.shared_memory as usize;
+        let busy = |tile: [usize; 2]| {
+            grid(tile).iter().product::<usize>() * 100 >= self.busy * limits.processors as usize
+        };
+        let mut fitting = self.tiles.into_iter().filter(|&tile| fits(tile));
+        let tile = fitting.clone().find(|&tile| busy(tile)).or(fitting.next_back())?;
+        let [x, y] = grid(tile);
+        let plan = GpuPlan::new([x as u32, y as u32, 1]).variant(COOPERATIVE);
+        Some(plan.constant("FM", (tile[0] / 32) as u32).constant("FN", (tile[1] / 64) as u32))
     }
 }
 
@@ -234,6 +275,10 @@ fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
             format,
             k,
         );
+    }
+    let small = MatvecTuning::of(context.limits()).small;
+    if tokens == 1 && n * k <= small && context.limits().subgroup_size >= 4 {
+        return matvec_small(context.limits(), format, n, k);
     }
     matvec(context.limits(), format, n, k, tokens)
 }
@@ -292,6 +337,10 @@ mod tests {
                 assert!(subgroup >= quads && 4 % quads == 0, "{plan:?}");
                 let rows = plan.workgroups.iter().product::<u32>() * 4 * quads;
                 assert!(rows as usize >= n && plan.workgroups[0] <= 65_535, "{plan:?}");
+                let plan = matvec_small(&limits, FOUR_BITS, n, k);
+                let (threads, quads) = (constant(&plan, "THREADS"), constant(&plan, "QUADS"));
+                assert!(threads.is_multiple_of(subgroup) && threads <= limits.workgroup_size, "{plan:?}");
+                assert!(subgroup >= 4 * quads && threads >= 4 * quads, "{plan:?}");
                 for float in Float::ALL {
                     let plan = matvec_dense(&limits, float, n, k, 8);
                     assert!(constant(&plan, "THREADS").is_multiple_of(subgroup), "{plan:?}");
@@ -315,14 +364,19 @@ mod tests {
     #[test]
     fn cooperative_matrices_are_used_where_they_are_and_pay() {
         let with = limits(32);
-        let plan = COOP.plan(&with, 4096, 512).expect("pays");
-        assert_eq!((plan.variant, constant(&plan, "FN"), plan.workgroups), (COOPERATIVE, 2, [4, 32, 1]));
-        let plan = COOP.plan(&with, 14_336, 2048).expect("pays");
-        assert_eq!((constant(&plan, "FN"), plan.workgroups), (4, [16, 56, 1]));
+        for (n, tokens, tile, grid) in [
+            (14_336, 512, [4, 2], [4, 112, 1]),
+            (4096, 512, [2, 2], [8, 32, 1]),
+            (1024, 512, [2, 1], [8, 16, 1]),
+        ] {
+            let plan = COOP.plan(&with, n, tokens).expect("pays");
+            assert_eq!((plan.variant, plan.workgroups), (COOPERATIVE, grid));
+            assert_eq!([constant(&plan, "FM"), constant(&plan, "FN")], tile);
+        }
         assert!(COOP.plan(&with, 4096, 16).is_none(), "few tokens");
         assert!(COOP.plan(&GpuLimits { cooperative_matrix: false, ..with.clone() }, 4096, 512).is_none());
         assert!(COOP.plan(&limits(64), 4096, 512).is_none(), "another subgroup size");
         let small = GpuLimits { shared_memory: 32 << 10, ..with };
-        assert_eq!(constant(&COOP.plan(&small, 14_336, 2048).expect("fits"), "FN"), 2);
+        assert_eq!(constant(&COOP.plan(&small, 14_336, 2048).expect("fits"), "FN"), 1);
     }
 }

@@ -35,7 +35,8 @@ impl Instance {
         Ok(instance)
     }
 
-    fn new() -> Result<Instance> {
+    /// An instance that nobody shares.
+    pub fn new() -> Result<Instance> {
         // SAFETY: the system's Vulkan loader, whose initialization has no requirements.
         let entry = unsafe { ash::Entry::load() }
             .map_err(|error| Error::NoDevice(format!("the Vulkan loader cannot be opened: {error}")))?;

@@ -61,7 +61,8 @@ pub(crate) struct VulkanBackend {
 impl VulkanBackend {
     /// Opens a device.
     pub fn open(options: &VulkanOptions) -> Result<VulkanBackend> {
-        let instance = Instance::get()?;
+        // Whose messages are collected has an instance of its own: a shared one would tell of other devices too.
+        let instance = if options.debug { Arc::new(Instance::new()?) } else { Instance::get()? };
         let physical = physical::select(&instance, &options.select)?;
         let context = Context::new(instance, physical, options.debug)?;
         let queue = Queue::new(&context, options.patience)?;

@@ -4,7 +4,7 @@
 use dacapo_ops::AttentionOptions;
 use half::f16;
 
-use super::{Bench, Rng, both, close};
+use super::{Bench, Rng, both, both_at, close};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -147,4 +147,69 @@ fn long_caches_are_split() {
         cases.push(Case { window: Some(1100), slots: 1100, position: 3 * position, ..base });
     }
     check(cases);
+}
+
+/// Compares with the CPU, with views at whole groups of 16 bytes, as texts for many queries want them. They sum a whole
+/// key one product after the other, so that a score of about 8 is off by a few more units in the last place, and a
+/// result by at most 1e-5.
+fn check_whole(cases: impl IntoIterator<Item = Case>) {
+    both_at(
+        &[0, 8],
+        cases,
+        |bench, case| case.run(bench),
+        |case, want, got| close(case, &want, &got, 1e-5, 1e-5),
+    );
+}
+
+/// So many heads of the cache that a software device, which counts as 32 processors, gets the text for many queries even
+/// for one tile.
+const MANY: usize = 16;
+
+#[test]
+fn many_queries() {
+    let mut cases = Vec::new();
+    for (i, tokens) in [9, 31, 32, 33, 64, 100].into_iter().enumerate() {
+        let dims = [(64, 64), (128, 128)];
+        for (n, dims) in dims.into_iter().enumerate() {
+            let group = [1, 4, 3, 8][(i + n) % 4];
+            let base = Case { dims, group, kv_heads: MANY, ..Case::at([0, 5, 32, 130][i % 4], tokens) };
+            cases.push(base);
+            cases.push(Case { slots: base.slots + 37, sinks: true, ..base });
+        }
+    }
+    check_whole(cases);
+}
+
+#[test]
+fn long_prompts() {
+    let base = Case { dims: (128, 128), group: 2, kv_heads: 1, ..Case::at(0, 512) };
+    check_whole([
+        base,
+        Case { dims: (64, 64), ..base },
+        Case { position: 300, slots: 815, tokens: 512, ..base },
+        Case { causal: false, tokens: 129, slots: 129, kv_heads: 2, ..base },
+    ]);
+}
+
+#[test]
+fn many_queries_with_windows_rings_and_caps() {
+    let mut cases = Vec::new();
+    for (i, tokens) in [9, 33, 70].into_iter().enumerate() {
+        for window in [1, 20, 100] {
+            let dims = [(64, 64), (128, 128)][i % 2];
+            let base = Case {
+                dims,
+                window: Some(window),
+                group: 1 + i,
+                kv_heads: MANY,
+                ..Case::at(200 + i, tokens)
+            };
+            cases.push(Case { softcap: Some(5.0), ..base });
+            // A ring without and with spare slots.
+            cases.push(Case { slots: window + tokens - 1, ..base });
+            cases.push(Case { slots: window + tokens + 3, sinks: true, ..base });
+            cases.push(Case { causal: false, position: 0, slots: tokens, ..base });
+        }
+    }
+    check_whole(cases);
 }

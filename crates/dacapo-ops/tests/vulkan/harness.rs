@@ -138,12 +138,22 @@ pub fn both<C: std::fmt::Debug, T>(
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
+    // Aligned as allocations are, then not even to 16 bytes.
+    both_at(&[0, 1, 3, 70], cases, work, compare);
+}
+
+/// As [`both`], with views at these places in turn, in elements.
+pub fn both_at<C: std::fmt::Debug, T>(
+    places: &[usize],
+    cases: impl IntoIterator<Item = C>,
+    work: impl Fn(&Bench, &C) -> T,
+    compare: impl Fn(&C, T, T),
+) {
     let Some(gpu) = gpu() else { return };
     let cpu = Device::open(DeviceOptions::default()).expect("the CPU is always there");
     for (i, case) in cases.into_iter().enumerate() {
         let want = work(&Bench::new(&cpu, 0), &case);
-        // Aligned as allocations are, then not even to 16 bytes.
-        let bench = Bench::new(&gpu, [0, 1, 3, 70][i % 4]);
+        let bench = Bench::new(&gpu, places[i % places.len()]);
         let got = work(&bench, &case);
         bench.check_margins();
         compare(&case, want, got);

@@ -14,4 +14,4 @@ mod sampling;
 mod selection;
 mod weights;
 
-pub use harness::{Bench, Rng, both, close, same, same_words};
+pub use harness::{Bench, Rng, both, both_at, close, same, same_words};

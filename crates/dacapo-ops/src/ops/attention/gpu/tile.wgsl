@@ -238,8 +238,9 @@ fn main(at: Invocation) {
                 let row = first_row + quad + i;
                 let head = kv_head * group + row % group;
                 let from_sum = (quad + i) * QUERY_STRIDE + 2u * piece;
-                store(row / group, head, 0u, 2u * piece, low[i] + queries[from_sum], states[quad + i]);
-                store(row / group, head, 0u, 2u * piece + 1u, high[i] + queries[from_sum + 1u], states[quad + i]);
+                let at = Part(row / group, head, 0u, quad + i);
+                store(at, 2u * piece, low[i] + queries[from_sum], states[quad + i], true);
+                store(at, 2u * piece + 1u, high[i] + queries[from_sum + 1u], states[quad + i], true);
             }
         }
     }

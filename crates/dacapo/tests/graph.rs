@@ -198,17 +198,18 @@ fn chains_that_interleave_are_all_fused() {
 /// A pattern with figures is for the kinds of devices that it has them for, one without is for all.
 #[test]
 fn patterns_apply_to_the_devices_they_have_figures_for() {
+    const CPU: Gain = Gain { backend: BackendKind::Cpu, figure: "some" };
+    const VULKAN: Gain = Gain { backend: BackendKind::Vulkan, figure: "some" };
     let device = device(1);
     let (a, t, y) = (shared(&device, 1), transient(&device), shared(&device, 2));
     let graph = record(&device, [mixed(&a, &a, &t), mixed(&t, &a, &y)]);
-    let fused = |gains| {
+    let fused = |gains: &'static [Gain]| {
         let report = graph.fuse(&device, &[FusePattern { gains, ..PATTERNS[1] }]).1;
         (report.fused.len(), report.refused.len())
     };
-    let gain = |backend| Gain { backend, figure: "some" };
     assert_eq!(fused(&[]), (1, 0));
-    assert_eq!(fused(&[gain(BackendKind::Vulkan), gain(BackendKind::Cpu)]), (1, 0));
-    assert_eq!(fused(&[gain(BackendKind::Vulkan)]), (0, 0));
+    assert_eq!(fused(&[VULKAN, CPU]), (1, 0));
+    assert_eq!(fused(&[VULKAN]), (0, 0));
 }
 
 #[test]

@@ -131,11 +131,7 @@ fn norms_into_quantization() {
         (sum.to_vec::<f32>().unwrap(), [plain.read(), added.read()])
     };
     both(ROWS, work, |case, want, got| {
-        // Devices may take the smallest numbers for zero.
-        let gone = |(want, got): (&f32, &f32)| {
-            want.is_nan() != got.is_nan() || (want - got).abs() > f32::MIN_POSITIVE
-        };
-        assert!(!want.0.iter().zip(&got.0).any(gone), "{case:?}: {:?}, not {:?}", got.0, want.0);
+        same(&(case, "sum"), &want.0, &got.0);
         near(&(case, "plain"), &want.1[0], &got.1[0], 4e-6);
         near(&(case, "added"), &want.1[1], &got.1[1], 4e-6);
     });
@@ -285,7 +281,7 @@ fn attention(bench: &Bench, case: &Attention) -> (Vec<i8>, Vec<f32>) {
         let split = report.dispatches == 2;
         let kernel = if split { "attention_combine_q8" } else { "attention_q8" };
         assert_eq!(found, [kernel], "{:?}", report.refused);
-        assert!(split == (report.dispatches_before == 3) && (!split || slots >= 192));
+        assert_eq!(split, report.dispatches_before == 3);
     }
     quantized.read()
 }
@@ -294,7 +290,7 @@ fn attention(bench: &Bench, case: &Attention) -> (Vec<i8>, Vec<f32>) {
 fn attention_into_quantization() {
     let mut cases = Vec::new();
     for (kv_heads, group, key_dim, value_dim) in
-        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 8, 64, 96), (1, 1, 8, 1056)]
+        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 8, 64, 96), (1, 1, 8, 1024)]
     {
         for (slots, position) in [(64, 0), (300, 299), (1024, 40), (2048, 2000)] {
             for half in [false, true] {

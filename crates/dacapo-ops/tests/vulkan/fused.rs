@@ -131,7 +131,11 @@ fn norms_into_quantization() {
         (sum.to_vec::<f32>().unwrap(), [plain.read(), added.read()])
     };
     both(ROWS, work, |case, want, got| {
-        same(&(case, "sum"), &want.0, &got.0);
+        // Devices may take the smallest numbers for zero.
+        let gone = |(want, got): (&f32, &f32)| {
+            want.is_nan() != got.is_nan() || (want - got).abs() > f32::MIN_POSITIVE
+        };
+        assert!(!want.0.iter().zip(&got.0).any(gone), "{case:?}: {:?}, not {:?}", got.0, want.0);
         near(&(case, "plain"), &want.1[0], &got.1[0], 4e-6);
         near(&(case, "added"), &want.1[1], &got.1[1], 4e-6);
     });

@@ -1,18 +1,33 @@
 //! The loader, the instance, and messages of validation layers.
 
 use std::ffi::{CStr, c_void};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ash::vk;
 
+use super::context::lock;
 use crate::{Error, Result};
+
+/// Held while instances come and go: some drivers do not survive several at once.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The system's Vulkan loader. Once opened it stays, for the same reason.
+fn loader() -> Result<ash::Entry> {
+    static LOADER: OnceLock<ash::Entry> = OnceLock::new();
+    if let Some(entry) = LOADER.get() {
+        return Ok(entry.clone());
+    }
+    // SAFETY: the system's Vulkan loader, whose initialization has no requirements.
+    let entry = unsafe { ash::Entry::load() }
+        .map_err(|error| Error::NoDevice(format!("the Vulkan loader cannot be opened: {error}")))?;
+    Ok(LOADER.get_or_init(|| entry).clone())
+}
 
 /// An instance of Vulkan 1.3, shared by the devices of a process.
 pub(super) struct Instance {
     pub raw: ash::Instance,
     /// Present if the loader or a layer has the extension.
     debug: Option<ash::ext::debug_utils::Instance>,
-    /// Keeps the library loaded.
     pub entry: ash::Entry,
 }
 
@@ -37,9 +52,8 @@ impl Instance {
 
     /// An instance that nobody shares.
     pub fn new() -> Result<Instance> {
-        // SAFETY: the system's Vulkan loader, whose initialization has no requirements.
-        let entry = unsafe { ash::Entry::load() }
-            .map_err(|error| Error::NoDevice(format!("the Vulkan loader cannot be opened: {error}")))?;
+        let _alone = lock(&ALONE);
+        let entry = loader()?;
         let fail = |code: vk::Result| Error::NoDevice(format!("Vulkan cannot be started: {code}"));
         // SAFETY: the loader is loaded; the arguments are valid.
         let version = unsafe { entry.try_enumerate_instance_version() }.map_err(fail)?;
@@ -94,6 +108,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        let _alone = lock(&ALONE);
         // SAFETY: every device and messenger holds the instance, so that none is left.
         unsafe { self.raw.destroy_instance(None) }
     }

@@ -20,7 +20,10 @@ const fn cpu(figure: &'static str) -> Gain {
 }
 
 /// A row that stands here for the sake of GPUs, each group of which costs microseconds.
-const VULKAN: Gain = Gain { backend: BackendKind::Vulkan, figure: "not yet measured alone" };
+const VULKAN: Gain = Gain {
+    backend: BackendKind::Vulkan,
+    figure: "with all rows 1.37, 1.25 and 1.15 times the speed of a decode step of Qwen3-0.6B, Llama-3.2-1B and Llama-3.1-8B on an H200",
+};
 
 /// The fusions that pay. Longer ones come before their parts.
 pub static FUSIONS: &[FusePattern] = &[

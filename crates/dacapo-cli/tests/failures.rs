@@ -40,9 +40,12 @@ fn wrong_usage_is_code_2() {
 
 #[test]
 fn a_device_that_is_not_there_is_named() {
-    for device in ["vulkan", "metal"] {
+    let line = failure(&run(&["generate", "a", "--device", "metal"]));
+    assert!(line.starts_with("dacapo: device metal: not built in; expected one of: cpu"), "{line}");
+    // What is missing differs from machine to machine: the loader, a driver, or the device.
+    for device in ["vulkan:99", "vulkan:no such name"] {
         let line = failure(&run(&["generate", "a", "--device", device]));
-        assert_eq!(line, format!("dacapo: device {device}: not built in; expected one of: cpu"));
+        assert!(line.starts_with("dacapo: no such device: "), "{line}");
     }
 }
 

@@ -41,7 +41,8 @@ const KEPT_STEPS: usize = 2 * SLOTS;
 /// How a session runs its passes.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
-    /// The passes that each graph goes through before it is encoded. No choice changes a bit of any result. Default:
+    /// The passes that each graph goes through before it is encoded. On the CPU no choice changes a bit of any result;
+    /// on a GPU fusing may, in the last place, because its compiler contracts what one kernel computes. Default:
     /// [`graph_options`].
     pub graph: GraphOptions,
 }

@@ -33,8 +33,8 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Repacks a weight, with all workers of the device, which is a processor, and waits. Afterwards the source is no longer needed: the caller
-    /// may [release](dacapo::MappedFile::release) its part of the file.
+    /// Repacks a weight, with all workers of the device, which is a processor, and waits. Afterwards the source is no
+    /// longer needed: the caller may [release](dacapo::MappedFile::release) its part of the file.
     ///
     /// # Errors
     /// [`Error::Argument`] if format, shape and byte counts do not fit each other, or if a scale is infinite or NaN; the

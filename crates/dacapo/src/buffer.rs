@@ -261,8 +261,7 @@ impl Buffer {
     /// that wrote the memory failed.
     pub fn read<T: Element>(&self) -> Result<ReadGuard<T>> {
         if self.allocation.role == Role::Shared && self.allocation.memory.host_ptr().is_none() {
-            let copy = self.to_vec::<T>()?;
-            self.allocation.enter(self.bytes(), false)?;
+            let copy = self.enter_and_copy::<T>()?;
             let allocation = self.allocation.clone();
             return Ok(ReadGuard { ptr: copy.as_ptr(), len: copy.len(), allocation, _copy: Some(copy) });
         }
@@ -291,12 +290,18 @@ impl Buffer {
     /// # Errors
     /// As [`read`](Self::read), except for alignment.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let copy = self.enter_and_copy()?;
+        self.allocation.leave(false);
+        Ok(copy)
+    }
+
+    /// Enters as a reader and copies the elements to the host. The reader is still in afterwards, unless it failed.
+    fn enter_and_copy<T: Element>(&self) -> Result<Vec<T>> {
         self.check_type::<T>()?;
         self.allocation.enter(self.bytes(), false)?;
         let mut out = vec![T::zeroed(); self.len];
         let read = self.allocation.memory.read(self.offset, bytemuck::cast_slice_mut(&mut out));
-        self.allocation.leave(false);
-        read.map(|()| out)
+        read.map(|()| out).inspect_err(|_| self.allocation.leave(false))
     }
 
     /// Copies the elements from the host. Waits as [`write`](Self::write) does.

@@ -78,6 +78,7 @@ pub enum SessionState {
 /// #         plan: |_| CpuPlan::new(1, 1).split(0, Split::whole()),
 /// #         run: |tile| tile.write::<u32>(0).slice().iter_mut().for_each(|x| *x += 1),
 /// #     },
+/// #     gpu: None,
 /// # };
 /// let device = Device::open(DeviceOptions::default())?;
 /// let x = device.alloc(DType::U32, &[4])?;

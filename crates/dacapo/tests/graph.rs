@@ -4,30 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{MIX_MIX, PANIC, PATTERNS, SLOW, device, increment, mix, mixed};
+use common::{LEN, MIX_MIX, PANIC, PATTERNS, device, increment, mix, mixed, record, shared, transient};
 use dacapo::{
-    BackendKind, Buckets, Buffer, CapturedNode, ChunkOptions, CompiledGraph, ComputeGraph, Cost, CostModel,
-    DType, Device, DeviceOptions, Dispatch, Error, FaultPlan, FaultPoint, FinishOptions, FuseMatch,
-    FusePattern, FuseReport, Gain, GraphCache, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions,
-    Spread, Strategy,
+    BackendKind, Buffer, CapturedNode, ChunkOptions, ComputeGraph, Cost, CostModel, DType, Device,
+    DeviceOptions, Dispatch, Error, FaultPlan, FaultPoint, FinishOptions, FuseMatch, FusePattern, FuseReport,
+    Gain, GraphExecutor, GraphOptions, OpKind, Refusal, ScheduleOptions, Spread, Strategy,
 };
-
-const LEN: usize = 16;
-
-fn record(device: &Device, dispatches: impl IntoIterator<Item = Dispatch>) -> ComputeGraph {
-    let mut encoder = device.encoder("test").unwrap();
-    encoder.start_capture().unwrap();
-    dispatches.into_iter().for_each(|dispatch| encoder.dispatch(dispatch).unwrap());
-    encoder.take_capture().unwrap()
-}
-
-fn shared(device: &Device, n: u32) -> Buffer {
-    device.upload(&(0..LEN as u32).map(|i| n * 100 + i).collect::<Vec<_>>(), &[LEN]).unwrap()
-}
-
-fn transient(device: &Device) -> Buffer {
-    device.transient(DType::U32, &[LEN]).unwrap()
-}
 
 /// Runs the graph as recorded and fused, on the same buffers with the same contents, and compares `outputs`.
 fn fuse_and_compare(device: &Device, graph: &ComputeGraph, outputs: &[&Buffer]) -> FuseReport {
@@ -467,63 +449,6 @@ fn a_failure_crosses_the_cuts() {
     b.to_vec::<u32>().unwrap();
 }
 
-/// A graph that adds 2 to every element of `x`: turned around by way of a transient value, twice.
-fn counting(device: &Device, x: &Buffer, options: &GraphOptions) -> CompiledGraph {
-    let (zero, turned) = (device.alloc(DType::U32, &[LEN]).unwrap(), transient(device));
-    let graph = record(device, [mixed(&zero, x, &turned), mixed(&zero, &turned, x)]);
-    graph.compile(device, "counting", options).unwrap()
-}
-
-#[test]
-fn a_compiled_graph_owns_what_it_touches() {
-    let device = device(2);
-    let x = shared(&device, 0);
-    let compiled = counting(&device, &x, &GraphOptions::default());
-    for _ in 0..100 {
-        drop(compiled.replay().unwrap());
-    }
-    let expected: Vec<u32> = (0..LEN as u32).map(|i| i + 200).collect();
-    assert_eq!(x.to_vec::<u32>().unwrap(), expected);
-    let counted = device.counters();
-    assert_eq!((counted.replays, counted.submissions, counted.dispatches), (100, 100, 2), "encoded once");
-    let last = compiled.replay().unwrap();
-    drop((compiled, device));
-    last.wait().unwrap();
-    assert_eq!(x.to_vec::<u32>().unwrap()[0], 202);
-}
-
-#[test]
-fn host_and_replay_respect_each_other() {
-    let device = device(2);
-    let x = shared(&device, 0);
-    let compiled = counting(&device, &x, &GraphOptions::default());
-    let guard = x.read::<u32>().unwrap();
-    assert!(matches!(compiled.replay(), Err(Error::Busy { .. })));
-    drop(guard);
-    let slow = record(&device, [Dispatch::new(&SLOW).buffer(&x).bytes(&20_u32)]);
-    let slow = slow.compile(&device, "slow", &GraphOptions::default()).unwrap();
-    drop((slow.replay().unwrap(), compiled.replay().unwrap()));
-    assert_eq!(*x.read::<u32>().unwrap(), [9; LEN], "the guard waits for both");
-    x.write::<u32>().unwrap().fill(1);
-    compiled.replay().unwrap().wait().unwrap();
-    assert_eq!(*x.read::<u32>().unwrap(), [3; LEN]);
-}
-
-#[test]
-fn a_failed_replay_does_not_spoil_the_graph() {
-    let device = device(2);
-    let (x, t) = (shared(&device, 0), transient(&device));
-    let doomed = record(&device, [mixed(&x, &x, &t), Dispatch::new(&PANIC).buffer(&x).bytes(&3_u32)]);
-    let doomed = doomed.compile(&device, "doomed", &GraphOptions::default()).unwrap();
-    for _ in 0..3 {
-        assert!(doomed.replay().unwrap().wait().is_err());
-        x.copy_from(&[1_u32; LEN]).unwrap();
-    }
-    let compiled = counting(&device, &x, &GraphOptions::default());
-    compiled.replay().unwrap().wait().unwrap();
-    assert_eq!(x.to_vec::<u32>().unwrap(), [3; LEN]);
-}
-
 #[test]
 fn an_empty_graph_is_no_special_case() {
     let device = device(1);
@@ -571,68 +496,4 @@ fn finish_runs_the_passes_that_it_is_told_to() {
     let live = executor.begin("live").unwrap();
     let options = FinishOptions { graph: GraphOptions::default(), ..FinishOptions::default() };
     assert!(matches!(live.finish(options), Err(Error::State { call: "finish", .. })));
-}
-
-#[test]
-fn the_cache_is_bounded_and_forgets_the_oldest() {
-    let device = device(1);
-    let x = shared(&device, 0);
-    let mut cache = GraphCache::new(2);
-    let compile = || Ok::<_, dacapo::Error>(counting(&device, &x, &GraphOptions::default()));
-    for key in [1, 2, 1, 3, 1, 2] {
-        cache.get_or_compile(&key, compile).unwrap().replay().unwrap().wait().unwrap();
-    }
-    let stats = cache.stats();
-    // 1 and 2 are compiled; 1 hits; 3 displaces 2; 1 hits; 2 displaces 3.
-    assert_eq!((stats.misses, stats.hits, stats.evictions, cache.len()), (4, 2, 2, 2));
-    let fails = || Err(Error::NoDevice("on purpose".into()));
-    assert!(cache.get_or_compile(&9, fails).is_err());
-    assert_eq!((cache.len(), cache.stats()), (2, stats));
-    let held = cache.get_or_compile(&1, fails).unwrap();
-    cache.clear();
-    assert!(cache.is_empty());
-    held.replay().unwrap().wait().unwrap();
-    assert_eq!(x.to_vec::<u32>().unwrap()[0], 14);
-}
-
-#[test]
-fn the_smallest_bucket_that_fits_is_replayed() {
-    let device = device(2);
-    let lengths = Buckets::doubling(2, 12);
-    assert_eq!((lengths.sizes(), Buckets::new([3, 1, 3]).sizes()), (&[2, 4, 8, 12][..], &[1, 3][..]));
-    let rows = Buckets::new([1, 3]);
-    let x = device.alloc(DType::U32, &[3 * LEN]).unwrap();
-    let mut cache = GraphCache::new(3);
-    let mut compiled = Vec::new();
-    let mut run = |length: usize, count: usize| -> Result<usize, Error> {
-        let graph = cache.fit_or_compile([&lengths, &rows], [length, count], |[length, count]| {
-            compiled.push([length, count]);
-            let row = |row| increment(&x.slice_view(row * LEN, &[length]).unwrap(), 1);
-            record(&device, (0..count).map(row)).compile(&device, "bucket", &GraphOptions::default())
-        })?;
-        graph.replay()?.wait()?;
-        Ok(graph.graph().len())
-    };
-    for (length, count) in [(0, 1), (2, 1), (3, 1), (4, 0), (5, 2), (8, 3), (12, 3), (1, 1)] {
-        assert_eq!(run(length, count).unwrap(), if count < 2 { 1 } else { 3 });
-    }
-    assert!(matches!(run(13, 1), Err(Error::NoBucket { need: 13, largest: 12 })));
-    assert!(matches!(run(1, 4), Err(Error::NoBucket { need: 4, largest: 3 })));
-    // The last is compiled again: it gave way to the three after it.
-    assert_eq!(compiled, [[2, 1], [4, 1], [8, 3], [12, 3], [2, 1]]);
-    assert_eq!((cache.len(), cache.stats().hits, cache.stats().evictions), (3, 3, 2));
-    let found = x.to_vec::<u32>().unwrap();
-    assert_eq!(found[..LEN], [8, 8, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1, 0, 0, 0, 0]);
-    assert_eq!(found[LEN..LEN + 13], [3, 3, 3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 0]);
-    assert!(matches!(Buckets::new([]).fit(0), Err(Error::NoBucket { need: 0, largest: 0 })));
-}
-
-#[test]
-fn compiled_graphs_are_send_and_sync() {
-    fn check<T: Send + Sync>() {}
-    check::<CompiledGraph>();
-    check::<GraphCache<usize>>();
-    check::<Buckets>();
-    check::<CostModel>();
-    check::<ComputeGraph>();
 }

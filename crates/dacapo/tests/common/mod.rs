@@ -3,8 +3,8 @@
 
 use dacapo::cpu::{CpuPlan, Split};
 use dacapo::{
-    BackendKind, Binding, CpuTwin, Device, DeviceOptions, Dispatch, FusePattern, FuseStep, Gain, Kernel,
-    Link, OpKind, Selector,
+    BackendKind, Binding, Buffer, ComputeGraph, CpuTwin, DType, Device, DeviceOptions, Dispatch, FusePattern,
+    FuseStep, Gain, Kernel, Link, OpKind, Selector,
 };
 
 /// Elements of a tile: small, so that even small buffers are worked on by several workers.
@@ -106,7 +106,7 @@ pub fn device(threads: usize) -> Device {
 }
 
 /// `y` from `a` and `b` by [`MIX`].
-pub fn mixed(a: &dacapo::Buffer, b: &dacapo::Buffer, y: &dacapo::Buffer) -> Dispatch {
+pub fn mixed(a: &Buffer, b: &Buffer, y: &Buffer) -> Dispatch {
     Dispatch::new(&MIX).buffer(a).buffer(b).buffer(y)
 }
 
@@ -216,10 +216,28 @@ pub static PATTERNS: [FusePattern; 3] = [
 ];
 
 /// Fails; what it wrote is no result.
-pub fn crash(y: &dacapo::Buffer) -> Dispatch {
+pub fn crash(y: &Buffer) -> Dispatch {
     Dispatch::new(&CRASH).buffer(y)
 }
 
-pub fn increment(x: &dacapo::Buffer, n: u32) -> Dispatch {
+pub fn increment(x: &Buffer, n: u32) -> Dispatch {
     Dispatch::new(&INCREMENT).buffer(x).bytes(&n)
+}
+
+/// Elements of the buffers that [`shared`] and [`transient`] make.
+pub const LEN: usize = 16;
+
+pub fn record(device: &Device, dispatches: impl IntoIterator<Item = Dispatch>) -> ComputeGraph {
+    let mut encoder = device.encoder("test").unwrap();
+    encoder.start_capture().unwrap();
+    dispatches.into_iter().for_each(|dispatch| encoder.dispatch(dispatch).unwrap());
+    encoder.take_capture().unwrap()
+}
+
+pub fn shared(device: &Device, n: u32) -> Buffer {
+    device.upload(&(0..LEN as u32).map(|i| n * 100 + i).collect::<Vec<_>>(), &[LEN]).unwrap()
+}
+
+pub fn transient(device: &Device) -> Buffer {
+    device.transient(DType::U32, &[LEN]).unwrap()
 }

@@ -6,7 +6,10 @@ use dacapo::{
     Buffer, CommandEncoder, DType, Device, DeviceOptions, FusePattern, FuseReport, GraphOptions, Refusal,
     Result,
 };
-use dacapo_ops::{Activation, ActivationFn, AttentionOptions, FUSIONS, Int8Buffers, RopeOptions};
+use dacapo_ops::quant::{Float, Format};
+use dacapo_ops::{
+    Activation, ActivationFn, AttentionOptions, FUSIONS, Int8Buffers, RopeOptions, Weight, WeightSource,
+};
 use proptest::prelude::*;
 
 fn device(threads: usize) -> Device {
@@ -108,6 +111,68 @@ fn gated(case: &mut Case<'_>) -> Buffer {
 /// A position in the cache and its buffer.
 fn step(case: &Case<'_>, position: u32) -> Buffer {
     case.device.upload(&[position], &[1]).unwrap()
+}
+
+/// A weight of 4 bits, with codes like numbers of a clock.
+fn weight(case: &mut Case<'_>, n: usize, k: usize) -> Weight {
+    case.seed += 1;
+    let format = Format::Affine { bits: 4, group: 64, float: Float::F32 };
+    let codes: Vec<u8> =
+        (0..n * format.row_bytes(k)).map(|i| (i * 37 + case.seed as usize % 251) as u8).collect();
+    let scales = [(); 2].map(|()| {
+        case.seed += 1;
+        let bytes: Vec<u8> = values(case.seed, n * k / 64).into_iter().flat_map(f32::to_le_bytes).collect();
+        case.device.upload(&bytes, &[bytes.len()]).unwrap()
+    });
+    let [scale, bias] = scales;
+    let codes = case.device.upload(&codes, &[codes.len()]).unwrap();
+    Weight::load(case.device, &WeightSource { format, n, k, codes, scales: Some((scale, bias)) }).unwrap()
+}
+
+/// The norm of one token's `k` values, as products take it.
+fn normed(case: &mut Case<'_>, k: usize) -> Activation {
+    let (x, weight, out) = (case.made(&[1, k]), case.input(&[k]), case.value(&[1, k]));
+    dacapo_ops::rms_norm(&mut case.encoder, &x, Some(&weight), &out, 1e-6).unwrap();
+    let int8 = Int8Buffers::transient(case.device, k).unwrap();
+    Activation::quantize(&mut case.encoder, &out, &int8).unwrap()
+}
+
+/// The norm stays where it is if one of its readers cannot take it over.
+#[test]
+fn a_norm_with_another_reader_is_not_spread() {
+    let device = device(2);
+    let mut case = Case::new(&device, 9);
+    let [a, b] = [(); 2].map(|()| weight(&mut case, 16, 64));
+    let x = normed(&mut case, 64);
+    let outs = [(); 2].map(|()| case.output(DType::F32, &[1, 16]));
+    dacapo_ops::matmul(&mut case.encoder, &x, &a, None, &outs[0]).unwrap();
+    let copy = case.output(DType::I8, &[64]);
+    dacapo_ops::copy(&mut case.encoder, x.int8_buffers().unwrap().0, &copy).unwrap();
+    dacapo_ops::matmul(&mut case.encoder, &x, &b, None, &outs[1]).unwrap();
+    let report = case.compare(&ANYWHERE);
+    assert_eq!((fused(&report), report.refused.len()), (vec!["rms_norm_q8"], 0), "{report:?}");
+}
+
+/// A reader that comes after the norm's input has changed cannot norm it again.
+#[test]
+fn a_norm_of_what_changes_is_not_spread() {
+    let device = device(2);
+    let mut case = Case::new(&device, 10);
+    let a = weight(&mut case, 16, 64);
+    let (x, norm, out) = (case.made(&[1, 64]), case.input(&[64]), case.value(&[1, 64]));
+    let added = case.input(&[1, 64]);
+    dacapo_ops::rms_norm(&mut case.encoder, &x, Some(&norm), &out, 1e-6).unwrap();
+    let int8 = Int8Buffers::transient(&device, 64).unwrap();
+    let normed = Activation::quantize(&mut case.encoder, &out, &int8).unwrap();
+    dacapo_ops::add_in_place(&mut case.encoder, &x, &added).unwrap();
+    let y = case.output(DType::F32, &[1, 16]);
+    dacapo_ops::matmul(&mut case.encoder, &normed, &a, None, &y).unwrap();
+    let report = case.compare(&ANYWHERE);
+    assert_eq!(fused(&report), ["rms_norm_q8"]);
+    assert!(
+        matches!(report.refused[..], [ref only] if matches!(only.why, Refusal::Between { node: 3 })),
+        "{report:?}"
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -229,6 +294,58 @@ proptest! {
         dacapo_ops::attention(enc, &q, &k_cache.1, &v_cache.1, &step, None, &out, options).unwrap();
         case.quantize(&out);
         prop_assert_eq!(fused(&case.compare(&ANYWHERE)), ["attention_q8"]);
+    }
+
+    #[test]
+    fn norms_and_sums_into_products(
+        seed in 0..u64::MAX / 2,
+        (n, blocks) in (1..120_usize, 1..20_usize),
+        bias in any::<bool>(),
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let mut case = Case::new(&device, seed >> 1);
+        let k = 64 * blocks;
+        let weights = [(); 3].map(|()| weight(&mut case, n, k));
+        let x = normed(&mut case, k);
+        let residual = case.made(&[1, n]);
+        let bias = bias.then(|| case.input(&[n]));
+        let outs = [(); 3].map(|()| case.output(DType::F32, &[1, n]));
+        let product = case.value(&[1, n]);
+        let enc = &mut case.encoder;
+        dacapo_ops::matmul(enc, &x, &weights[0], None, &outs[0]).unwrap();
+        dacapo_ops::matmul(enc, &x, &weights[1], bias.as_ref(), &outs[1]).unwrap();
+        dacapo_ops::matmul(enc, &x, &weights[2], None, &product).unwrap();
+        dacapo_ops::add(enc, &residual, &product, &outs[2]).unwrap();
+        let second = if bias.is_some() { "rms_norm_matmul_int8_bias" } else { "rms_norm_matmul_int8" };
+        let expected =
+            ["matmul_int8_bias", "rms_norm_q8", "rms_norm_matmul_int8", second, "rms_norm_matmul_int8_bias"];
+        prop_assert_eq!(fused(&case.compare(&ANYWHERE)), expected);
+    }
+
+    #[test]
+    fn gated_mlps_into_quantization(
+        seed in 0..u64::MAX / 2,
+        (rows, blocks) in (1..8_usize, 1..20_usize),
+        swapped in any::<bool>(),
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let mut case = Case::new(&device, seed >> 1);
+        let (n, k) = (32 * rows, 64 * blocks);
+        let weights = [(); 2].map(|()| weight(&mut case, n, k));
+        let x = normed(&mut case, k);
+        let mut values = [(); 2].map(|()| case.value(&[1, n]));
+        for (weight, value) in weights.iter().zip(&values) {
+            dacapo_ops::matmul(&mut case.encoder, &x, weight, None, value).unwrap();
+        }
+        if swapped {
+            values.reverse();
+        }
+        let out = case.value(&[1, n]);
+        dacapo_ops::gated(&mut case.encoder, &values[0], &values[1], &out, ActivationFn::Silu).unwrap();
+        case.quantize(&out);
+        prop_assert_eq!(fused(&case.compare(&ANYWHERE)), ["gated_q8", "rms_norm_q8", "rms_norm_gated_int8"]);
     }
 
     /// Whatever of a layer's middle is fused.

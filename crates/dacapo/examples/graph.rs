@@ -116,6 +116,7 @@ static FUSIONS: [FusePattern; 1] = [FusePattern {
         Some(Dispatch::new(&SCALED_GATE).buffer(&a).buffer(&b).buffer(&y).bytes(&s))
     },
     // A real table has the figures of measurements here.
+    spread: false,
     gains: &[],
 }];
 

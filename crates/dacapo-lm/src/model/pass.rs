@@ -74,8 +74,15 @@ impl<'a> Pass<'a> {
         if let Some(earlier) = self.pending.take() {
             dacapo_ops::add_in_place(self.encoder, &self.stream(), &earlier)?;
         }
-        // Left to the next norm, which does both in one dispatch.
-        self.pending = Some(x.clone());
+        if self.io.tokens.len() == 1 && self.encoder.device().info().gpu.is_some() {
+            // A GPU's product of one token does it on the way.
+            let sum = self.value(self.config.hidden_size)?;
+            dacapo_ops::add(self.encoder, &self.stream(), x, &sum)?;
+            self.stream = Some(sum);
+        } else {
+            // Left to the next norm, which does both in one dispatch.
+            self.pending = Some(x.clone());
+        }
         Ok(())
     }
 

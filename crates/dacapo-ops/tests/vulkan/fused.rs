@@ -8,7 +8,7 @@ use half::f16;
 use super::{Bench, Rng, both, close, same};
 
 /// Records something and runs it as a graph, fused as on a GPU. On one the kernels that came in have to be these.
-fn run(bench: &Bench, kernels: &[&str], record: impl FnOnce(&mut CommandEncoder) -> dacapo::Result<()>) {
+pub fn run(bench: &Bench, kernels: &[&str], record: impl FnOnce(&mut CommandEncoder) -> dacapo::Result<()>) {
     let report = fuse_and_run(bench, record);
     if bench.device.info().gpu.is_some() {
         let found: Vec<_> = report.fused.iter().map(|fused| fused.kernel).collect();

@@ -10,6 +10,7 @@ mod harness;
 mod matmul;
 mod norms;
 mod pointwise;
+mod products;
 mod sampling;
 mod selection;
 mod weights;

@@ -56,6 +56,9 @@ pub struct FusePattern {
     pub name: &'static str,
     /// The dispatches that become one.
     pub steps: &'static [FuseStep],
+    /// Whether the last of two steps stands for *every* dispatch that reads what the first writes. Each gets a
+    /// replacement of its own, which computes the first step anew: for what costs less than the barrier behind it.
+    pub spread: bool,
     /// Builds the replacement, or declines. It has to compute what the matched dispatches compute, and to know which
     /// operand is which ([`Buffer::is_same_view`]); that it touches the memory that it should, and that nobody can
     /// tell, is checked by the engine.
@@ -333,21 +336,17 @@ impl<'a> Round<'a> {
 
     /// Tries the pattern with this first dispatch.
     fn try_at(&mut self, pattern: &FusePattern, start: usize) {
+        if pattern.spread {
+            return self.try_spread(pattern, start);
+        }
         let mut matches = Vec::new();
         self.complete(pattern, &mut vec![start], &mut matches);
         for found in matches {
             let nodes = found.iter().map(|&node| self.graph.nodes[node].recorded).collect();
             let name = pattern.name;
             match self.prove(pattern, &found) {
-                Ok(replacement)
-                    if self.replacements.iter().rev().all(|other| replacement.goes_with(other)) =>
-                {
-                    replacement.members.iter().for_each(|&member| self.taken[member] = true);
-                    let gain = pattern.gain(self.device.info().backend);
-                    let kernel = replacement.node.kernel().name;
-                    self.fused.push(Fused { pattern: name, nodes, kernel, gain });
-                    self.replacements.push(replacement);
-                    return;
+                Ok(replacement) if self.goes_with_all(&replacement) => {
+                    return self.accept(pattern, nodes, replacement);
                 }
                 Ok(_) => {
                     self.postponed = true;
@@ -356,6 +355,41 @@ impl<'a> Round<'a> {
                 Err(why) => self.refused.push(Refused { pattern: name, nodes, why }),
             }
         }
+    }
+
+    /// Tries a pattern that spreads its first step, this dispatch, over all its readers.
+    fn try_spread(&mut self, pattern: &FusePattern, start: usize) {
+        let readers = self.candidates(Link::Reads, &[start]);
+        let Some(last) = pattern.steps.get(1).filter(|_| pattern.steps.len() == 2) else { return };
+        // With a reader that is something else there is no match.
+        if readers.is_empty() || readers.iter().any(|&node| self.taken[node] || !self.selected(last, node)) {
+            return;
+        }
+        let recorded = |node: usize| self.graph.nodes[node].recorded;
+        match self.prove_spread(pattern, start, &readers) {
+            Ok(replacements) if replacements.iter().all(|replacement| self.goes_with_all(replacement)) => {
+                for (replacement, &reader) in replacements.into_iter().zip(&readers) {
+                    self.accept(pattern, vec![recorded(start), recorded(reader)], replacement);
+                }
+            }
+            Ok(_) => self.postponed = true,
+            Err(why) => {
+                let nodes = std::iter::once(start).chain(readers).map(recorded).collect();
+                self.refused.push(Refused { pattern: pattern.name, nodes, why });
+            }
+        }
+    }
+
+    fn goes_with_all(&self, replacement: &Replacement) -> bool {
+        self.replacements.iter().rev().all(|other| replacement.goes_with(other))
+    }
+
+    fn accept(&mut self, pattern: &FusePattern, nodes: Vec<usize>, replacement: Replacement) {
+        replacement.members.iter().for_each(|&member| self.taken[member] = true);
+        let gain = pattern.gain(self.device.info().backend);
+        let kernel = replacement.node.kernel().name;
+        self.fused.push(Fused { pattern: pattern.name, nodes, kernel, gain });
+        self.replacements.push(replacement);
     }
 
     /// All ways to complete a match, the nearest dispatches first.

@@ -189,6 +189,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             let n: u32 = found.params(1)?;
             Some(Dispatch::new(&MIX_INCREMENT).buffer(&a).buffer(&b).buffer(&y).bytes(&n))
         },
+        spread: false,
         gains: &[Gain { backend: BackendKind::Cpu, figure: "one pass over y less" }],
     },
     FusePattern {
@@ -199,6 +200,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             let (c, y) = (found.buffer(1, 1)?, found.buffer(1, 2)?);
             Some(Dispatch::new(&MIX_MIX).buffer(&a).buffer(&b).buffer(&c).buffer(&y))
         },
+        spread: false,
         gains: &[Gain { backend: BackendKind::Cpu, figure: "the value between is not stored" }],
     },
     FusePattern {
@@ -211,6 +213,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             (a.is_same_view(&a2) && b.is_same_view(&b2) && y.len() == z.len())
                 .then(|| Dispatch::new(&MIX_BOTH).buffer(&a).buffer(&b).buffer(&y).buffer(&z))
         },
+        spread: false,
         gains: &[Gain { backend: BackendKind::Cpu, figure: "the inputs are read once" }],
     },
 ];

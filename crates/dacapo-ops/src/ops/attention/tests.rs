@@ -96,6 +96,7 @@ fn splits_come_together_to_int8() {
             FuseStep { select: Selector::Kernel("quantize_q8"), link: Link::Reads },
         ],
         build: quantized::build_combine,
+        spread: false,
         gains: &[],
     }];
     assert_eq!(graph.fuse(&device, &ROW).1.fused.len(), 1);

@@ -15,7 +15,12 @@ const TOKENS: usize = 64;
 const TILE_BYTES: usize = 64 << 10;
 
 /// Panels and tokens of a tile.
-fn tile_shape(context: &PlanContext<'_>, params: Params, format: PanelFormat, tokens: usize) -> [usize; 2] {
+pub(super) fn tile_shape(
+    context: &PlanContext<'_>,
+    params: Params,
+    format: PanelFormat,
+    tokens: usize,
+) -> [usize; 2] {
     let panels = (params.n as usize).div_ceil(ROWS);
     let rows = tokens.div_ceil(TOKENS);
     let per_thread = 8usize.div_ceil(rows);
@@ -37,7 +42,7 @@ pub(super) fn plan<const INT8: bool, const OUT: usize>(context: &PlanContext<'_>
         .scratch(scratch_len(format, INT8, rows, params.k as usize))
 }
 
-fn format(params: Params) -> PanelFormat {
+pub(super) fn format(params: Params) -> PanelFormat {
     PanelFormat::decode(params.format).expect("the entry point encodes a format")
 }
 

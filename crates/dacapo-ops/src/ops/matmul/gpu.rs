@@ -2,14 +2,21 @@
 
 use dacapo::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
 
-use super::Params;
+use super::{Params, normed};
+use crate::ops::activation::gpu::FUNCTIONS;
 use crate::quant::Float;
 use crate::quant::panel::{BLOCK, PanelFormat, ROWS, Scales};
+use crate::wgsl::MATH;
 
 /// Most tokens of a product that is bound by reading the weights.
 const FEW: usize = 8;
 
 const PANEL: &str = include_str!("panels.wgsl");
+/// Panels that are one binding.
+const ONE: &str = include_str!("weight_one.wgsl");
+/// Activations that were quantized before, and those that a workgroup quantizes.
+const STORED: &str = include_str!("activations_stored.wgsl");
+const OWN: &str = include_str!("activations_own.wgsl");
 const MATVEC: &str = include_str!("matvec.wgsl");
 const MATVEC_INT8: &str = include_str!("matvec_int8.wgsl");
 
@@ -45,12 +52,27 @@ const SMALL: usize = 3;
 
 const NEEDS_COOP: GpuNeeds = GpuNeeds { f16: true, cooperative_matrix: true };
 
+macro_rules! normed {
+    ($bind:literal) => {
+        GpuTwin {
+            variants: &[normed!("matvec", $bind, MATVEC), normed!("matvec_small", $bind, MATVEC_SMALL)],
+            plan: plan_normed,
+        }
+    };
+    ($name:literal, $bind:literal, $main:expr) => {
+        Wgsl::new(
+            $name,
+            &[include_str!($bind), OWN, include_str!("prepare_norm.wgsl"), ONE, PANEL, MATVEC_INT8, $main],
+        )
+    };
+}
+
 pub(super) static EXACT: GpuTwin = GpuTwin {
     variants: &[
-        Wgsl::new("matvec", &[include_str!("bind_exact_any.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
-        Wgsl::new("matvec_vec", &[include_str!("bind_exact_vec.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec", &[include_str!("bind_exact_any.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec_vec", &[include_str!("bind_exact_vec.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC]),
         Wgsl::new("matvec_dense", &[include_str!("bind_exact_any.wgsl"), MATVEC_DENSE]),
-        Wgsl::new("tile", &[include_str!("bind_exact_any.wgsl"), PANEL, TILE, TILE_EXACT, TILE_ROWS]),
+        Wgsl::new("tile", &[include_str!("bind_exact_any.wgsl"), ONE, PANEL, TILE, TILE_EXACT, TILE_ROWS]),
         Wgsl::new("tile_dense", &[include_str!("bind_exact_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE]),
     ],
     plan: plan_exact,
@@ -58,10 +80,16 @@ pub(super) static EXACT: GpuTwin = GpuTwin {
 
 pub(super) static EXACT_BIAS: GpuTwin = GpuTwin {
     variants: &[
-        Wgsl::new("matvec", &[include_str!("bind_exact_bias_any.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
-        Wgsl::new("matvec_vec", &[include_str!("bind_exact_bias_vec.wgsl"), PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new("matvec", &[include_str!("bind_exact_bias_any.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC]),
+        Wgsl::new(
+            "matvec_vec",
+            &[include_str!("bind_exact_bias_vec.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC],
+        ),
         Wgsl::new("matvec_dense", &[include_str!("bind_exact_bias_any.wgsl"), MATVEC_DENSE]),
-        Wgsl::new("tile", &[include_str!("bind_exact_bias_any.wgsl"), PANEL, TILE, TILE_EXACT, TILE_ROWS]),
+        Wgsl::new(
+            "tile",
+            &[include_str!("bind_exact_bias_any.wgsl"), ONE, PANEL, TILE, TILE_EXACT, TILE_ROWS],
+        ),
         Wgsl::new(
             "tile_dense",
             &[include_str!("bind_exact_bias_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE],
@@ -72,23 +100,52 @@ pub(super) static EXACT_BIAS: GpuTwin = GpuTwin {
 
 pub(super) static INT8: GpuTwin = GpuTwin {
     variants: &[
-        Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
-        Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), PANEL, TILE, TILE_INT8]),
-        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8.wgsl"), PANEL, COOP_INT8]).needs(NEEDS_COOP),
-        Wgsl::new("matvec_small", &[include_str!("bind_int8.wgsl"), PANEL, MATVEC_INT8, MATVEC_SMALL]),
+        Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC]),
+        Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), ONE, PANEL, TILE, TILE_INT8]),
+        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8.wgsl"), ONE, PANEL, COOP_INT8])
+            .needs(NEEDS_COOP),
+        Wgsl::new(
+            "matvec_small",
+            &[include_str!("bind_int8.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC_SMALL],
+        ),
     ],
     plan: plan_int8,
 };
 
 pub(super) static INT8_BIAS: GpuTwin = GpuTwin {
     variants: &[
-        Wgsl::new("matvec", &[include_str!("bind_int8_bias.wgsl"), PANEL, MATVEC_INT8, MATVEC]),
-        Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), PANEL, TILE, TILE_INT8]),
-        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), PANEL, COOP_INT8])
+        Wgsl::new("matvec", &[include_str!("bind_int8_bias.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC]),
+        Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), ONE, PANEL, TILE, TILE_INT8]),
+        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), ONE, PANEL, COOP_INT8])
             .needs(NEEDS_COOP),
-        Wgsl::new("matvec_small", &[include_str!("bind_int8_bias.wgsl"), PANEL, MATVEC_INT8, MATVEC_SMALL]),
+        Wgsl::new(
+            "matvec_small",
+            &[include_str!("bind_int8_bias.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC_SMALL],
+        ),
     ],
     plan: plan_int8,
+};
+
+/// Products whose workgroups normalize and quantize one token's activations themselves.
+pub(super) static NORMED: GpuTwin = normed!("bind_normed.wgsl");
+pub(super) static NORMED_BIAS: GpuTwin = normed!("bind_normed_bias.wgsl");
+
+/// Both products of a gated MLP and what becomes of them.
+pub(super) static GATED: GpuTwin = GpuTwin {
+    variants: &[Wgsl::new(
+        "gated",
+        &[
+            include_str!("bind_gated.wgsl"),
+            OWN,
+            include_str!("prepare_norm.wgsl"),
+            PANEL,
+            MATVEC_INT8,
+            include_str!("gated_rows.wgsl"),
+            FUNCTIONS,
+            MATH,
+        ],
+    )],
+    plan: plan_gated,
 };
 
 /// How products with few tokens are divided on a class of devices.
@@ -102,6 +159,8 @@ struct MatvecTuning {
     /// Values up to which a weight is small, and most invocations that share its rows.
     small: usize,
     small_threads: u32,
+    /// Most invocations that share 32 rows of a gated MLP.
+    gated_threads: u32,
     /// Whether an invocation takes two blocks at a time. It doubles what a driver has to compile.
     pairs: bool,
 }
@@ -113,6 +172,7 @@ const MATVEC_WIDE: MatvecTuning = MatvecTuning {
     workgroups: 1,
     small: 4 << 20,
     small_threads: 512,
+    gated_threads: 512,
     pairs: true,
 };
 const MATVEC_NARROW: MatvecTuning = MatvecTuning {
@@ -121,6 +181,7 @@ const MATVEC_NARROW: MatvecTuning = MatvecTuning {
     workgroups: 1,
     small: 1 << 14,
     small_threads: 32,
+    gated_threads: 64,
     pairs: false,
 };
 
@@ -139,19 +200,17 @@ impl MatvecTuning {
         quads
     }
 
-    /// Invocations of a workgroup: whole subgroups, that leave as few as possible idle in the last round.
-    fn threads(&self, limits: &GpuLimits, quads: u32, blocks: u32) -> u32 {
-        let subgroup = limits.subgroup_size;
+    /// Invocations of a workgroup: whole units, that leave as few as possible idle in the last round.
+    fn threads(&self, limits: &GpuLimits, quads: u32, blocks: u32, unit: u32) -> u32 {
         let most = self.threads[1].min(limits.workgroup_size);
         let wanted = (quads * blocks.div_ceil(self.blocks)).clamp(self.threads[0].min(most), most);
-        let fewest = (wanted / 2).div_ceil(subgroup).max(1);
+        let fewest = (wanted / 2).div_ceil(unit).max(1);
         let wasted = |threads: u32| {
             let slots = threads / quads;
             (blocks.next_multiple_of(slots) - blocks) as f32 / blocks as f32
         };
-        let sizes = fewest..=(wanted / subgroup).max(fewest);
-        let sizes = sizes.rev().map(|subgroups| subgroups * subgroup);
-        sizes.min_by(|a, b| wasted(*a).total_cmp(&wasted(*b))).unwrap_or(subgroup)
+        let sizes = (fewest..=(wanted / unit).max(fewest)).rev().map(|units| units * unit);
+        sizes.min_by(|a, b| wasted(*a).total_cmp(&wasted(*b))).unwrap_or(unit)
     }
 }
 
@@ -171,10 +230,11 @@ fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
     }
 }
 
-fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize) -> GpuPlan {
+/// `unit` is what invocations come in: subgroups, or more.
+fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize, unit: u32) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     let quads = tuning.quads(limits, n.div_ceil(ROWS));
-    let threads = tuning.threads(limits, quads, (k / BLOCK) as u32);
+    let threads = tuning.threads(limits, quads, (k / BLOCK) as u32, unit);
     let plan = GpuPlan::linear(n.div_ceil(4 * quads as usize));
     panel_constants(plan, format, k)
         .constant("THREADS", threads)
@@ -185,15 +245,14 @@ fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: u
 }
 
 /// A product of small weights with one token: quarters of blocks are shared, all of them at once if possible.
-fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize) -> GpuPlan {
+fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, unit: u32) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     let subgroup = limits.subgroup_size;
     let quads = tuning.quads(limits, n.div_ceil(ROWS)).min(subgroup / 4);
-    let most = tuning.small_threads.min(limits.workgroup_size).max(subgroup);
+    let most = tuning.small_threads.min(limits.workgroup_size).max(unit);
     let wanted = 4 * quads * (k / BLOCK) as u32;
     // As few rounds as possible, then as few invocations for them.
-    let threads =
-        wanted.div_ceil(wanted.div_ceil(most)).next_multiple_of(subgroup).min(most / subgroup * subgroup);
+    let threads = wanted.div_ceil(wanted.div_ceil(most)).next_multiple_of(unit).min(most / unit * unit);
     panel_constants(GpuPlan::linear(n.div_ceil(4 * quads as usize)).variant(SMALL), format, k)
         .constant("THREADS", threads)
         .constant("SUBGROUP", subgroup)
@@ -205,7 +264,7 @@ fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: us
     let tuning = MatvecTuning::of(limits);
     // Invocations that hold one k, and at least four values of k for each.
     let share = if float == Float::F32 { 4 } else { 2 };
-    let threads = tuning.threads(limits, share, (k as u32).div_ceil(4).max(1));
+    let threads = tuning.threads(limits, share, (k as u32).div_ceil(4).max(1), limits.subgroup_size);
     GpuPlan::linear(n.div_ceil(ROWS))
         .variant(DENSE)
         .constant("FLOAT", float as u32)
@@ -261,7 +320,10 @@ impl CoopTuning {
 
 /// What the parameters say: format, n, k and tokens.
 fn shape(context: &GpuContext<'_>) -> (PanelFormat, usize, usize, usize) {
-    let params: Params = context.params();
+    shape_of(&context.params())
+}
+
+fn shape_of(params: &Params) -> (PanelFormat, usize, usize, usize) {
     let format = PanelFormat::decode(params.format).expect("the entry point encodes a format");
     (format, params.n as usize, params.k as usize, params.tokens as usize)
 }
@@ -276,11 +338,46 @@ fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
             k,
         );
     }
-    let small = MatvecTuning::of(context.limits()).small;
-    if tokens == 1 && n * k <= small && context.limits().subgroup_size >= 4 {
-        return matvec_small(context.limits(), format, n, k);
+    few(context.limits(), format, n, k, tokens, context.limits().subgroup_size)
+}
+
+/// A product of few int8 activations.
+fn few(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize, unit: u32) -> GpuPlan {
+    if tokens == 1 && n * k <= MatvecTuning::of(limits).small && limits.subgroup_size >= 4 {
+        return matvec_small(limits, format, n, k, unit);
     }
-    matvec(context.limits(), format, n, k, tokens)
+    matvec(limits, format, n, k, tokens, unit)
+}
+
+/// Invocations that activations are quantized by come in blocks of eight, and in subgroups.
+fn quantizing_unit(limits: &GpuLimits) -> u32 {
+    limits.subgroup_size.max(8)
+}
+
+fn plan_normed(context: &GpuContext<'_>) -> GpuPlan {
+    let normed::Params { product, .. } = context.params();
+    let (format, n, k, _) = shape_of(&product);
+    let plan = few(context.limits(), format, n, k, 1, quantizing_unit(context.limits()));
+    let small = plan.variant == SMALL;
+    plan.variant(usize::from(small))
+}
+
+/// A workgroup takes 32 rows of both weights, the two panels of each by a quarter of its subgroups.
+fn plan_gated(context: &GpuContext<'_>) -> GpuPlan {
+    let normed::GatedParams { product, function, .. } = context.params();
+    let (format, n, k, _) = shape_of(&product);
+    let (limits, tuning) = (context.limits(), MatvecTuning::of(context.limits()));
+    let subgroup = limits.subgroup_size;
+    // Four quads of each of four panels: 16 invocations for each slot.
+    let wanted = 16 * ((k / BLOCK) as u32).div_ceil(tuning.blocks);
+    let most = tuning.gated_threads.min(limits.workgroup_size);
+    let unit = (4 * subgroup).next_multiple_of(8);
+    let threads = wanted.min(most).next_multiple_of(unit).min(most.max(unit) / unit * unit);
+    panel_constants(GpuPlan::linear(n.div_ceil(2 * ROWS)), format, k)
+        .constant("THREADS", threads)
+        .constant("SUBGROUP", subgroup)
+        .constant("PAIRS", u32::from(tuning.pairs))
+        .constant("FUNCTION", function)
 }
 
 fn plan_exact(context: &GpuContext<'_>) -> GpuPlan {
@@ -294,7 +391,8 @@ fn plan_exact(context: &GpuContext<'_>) -> GpuPlan {
         _ if many => panel_constants(tiles(context.limits(), n, tokens), format, k).variant(MANY),
         _ => {
             let aligned = context.misalignment(0).is_multiple_of(16);
-            matvec(context.limits(), format, n, k, tokens).variant(if aligned { VEC } else { ANY })
+            matvec(context.limits(), format, n, k, tokens, context.limits().subgroup_size)
+                .variant(if aligned { VEC } else { ANY })
         }
     }
 }
@@ -331,13 +429,13 @@ mod tests {
         for subgroup in [4, 8, 16, 32, 64] {
             let limits = limits(subgroup);
             for (n, k) in [(1, 32), (1000, 4096), (4096, 14_336), (151_936, 1024), (128_256, 2048)] {
-                let plan = matvec(&limits, FOUR_BITS, n, k, 1);
+                let plan = matvec(&limits, FOUR_BITS, n, k, 1, subgroup);
                 let (threads, quads) = (constant(&plan, "THREADS"), constant(&plan, "QUADS"));
                 assert!(threads.is_multiple_of(subgroup) && threads <= limits.workgroup_size, "{plan:?}");
                 assert!(subgroup >= quads && 4 % quads == 0, "{plan:?}");
                 let rows = plan.workgroups.iter().product::<u32>() * 4 * quads;
                 assert!(rows as usize >= n && plan.workgroups[0] <= 65_535, "{plan:?}");
-                let plan = matvec_small(&limits, FOUR_BITS, n, k);
+                let plan = matvec_small(&limits, FOUR_BITS, n, k, subgroup);
                 let (threads, quads) = (constant(&plan, "THREADS"), constant(&plan, "QUADS"));
                 assert!(threads.is_multiple_of(subgroup) && threads <= limits.workgroup_size, "{plan:?}");
                 assert!(subgroup >= 4 * quads && threads >= 4 * quads, "{plan:?}");
@@ -355,9 +453,9 @@ mod tests {
 
     #[test]
     fn a_small_matrix_keeps_all_processors_busy() {
-        let plan = matvec(&limits(32), FOUR_BITS, 1024, 4096, 1);
+        let plan = matvec(&limits(32), FOUR_BITS, 1024, 4096, 1, 32);
         assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (2, [128, 1, 1]));
-        let plan = matvec(&limits(32), FOUR_BITS, 14_336, 4096, 1);
+        let plan = matvec(&limits(32), FOUR_BITS, 14_336, 4096, 1, 32);
         assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (4, [896, 1, 1]));
     }
 

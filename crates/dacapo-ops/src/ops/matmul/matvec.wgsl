@@ -65,13 +65,29 @@ fn main(
     var a6 = vec4<f32>();
     var a7 = vec4<f32>();
     let slot = index / QUADS;
+    // The first weights are on their way while activations are made ready.
+    var x: Block;
+    var z: Block;
+    var s: Scale;
+    var t: Scale;
+    if PAIR_ROUNDS > 0u || EVEN || slot < BLOCKS {
+        x = load_block(panel, quad, slot);
+        s = load_scale(panel, quad, slot);
+    }
+    if PAIR_ROUNDS > 0u {
+        z = load_block(panel, quad, slot + SLOTS);
+        t = load_scale(panel, quad, slot + SLOTS);
+    }
+    prepare(index, subgroup);
     for (var round = 0u; round < PAIR_ROUNDS; round++) {
         let block = slot + round * 2u * SLOTS;
         let next = block + SLOTS;
-        let x = load_block(panel, quad, block);
-        let z = load_block(panel, quad, next);
-        let s = load_scale(panel, quad, block);
-        let t = load_scale(panel, quad, next);
+        if round > 0u {
+            x = load_block(panel, quad, block);
+            z = load_block(panel, quad, next);
+            s = load_scale(panel, quad, block);
+            t = load_scale(panel, quad, next);
+        }
         a0 = product(z, t, next, 0u, product(x, s, block, 0u, a0));
         if TOKENS > 1u { a1 = product(z, t, next, 1u, product(x, s, block, 1u, a1)); }
         if TOKENS > 2u { a2 = product(z, t, next, 2u, product(x, s, block, 2u, a2)); }
@@ -84,8 +100,10 @@ fn main(
     for (var round = 0u; round < ROUNDS; round++) {
         let block = slot + (2u * PAIR_ROUNDS + round) * SLOTS;
         if !EVEN && block >= BLOCKS { break; }
-        let x = load_block(panel, quad, block);
-        let s = load_scale(panel, quad, block);
+        if round > 0u || PAIR_ROUNDS > 0u {
+            x = load_block(panel, quad, block);
+            s = load_scale(panel, quad, block);
+        }
         a0 = product(x, s, block, 0u, a0);
         if TOKENS > 1u { a1 = product(x, s, block, 1u, a1); }
         if TOKENS > 2u { a2 = product(x, s, block, 2u, a2); }

@@ -1,3 +1,6 @@
+// Activations are used as they are: nothing has to be made ready.
+fn prepare(index: u32, subgroup: u32) {}
+
 // `sum` and the products of codes 4 j .. 4 j + 3 of each row with four activations.
 fn four_products(x: Block, j: u32, a: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
     let codes = codes_at(x, j);

@@ -11,10 +11,10 @@ fn dots(codes: vec4<u32>, activations: u32) -> vec4<i32> {
 // `sum` and the products of a quad's block with a token's activations.
 fn product(x: Block, s: Scale, block: u32, token: u32, sum: vec4<f32>) -> vec4<f32> {
     let at = token * BLOCKS + block;
-    let first = codes.v[codes_start() + 2u * at];
-    let last = codes.v[codes_start() + 2u * at + 1u];
+    let first = codes_vec(2u * at);
+    let last = codes_vec(2u * at + 1u);
     // Scale, sum of all codes times it, of the first 16, of the last 16.
-    let info = infos.v[infos_start() + at];
+    let info = info_of(at);
     var dot = dots(codes_at(x, 0u), first.x);
     dot += dots(codes_at(x, 1u), first.y);
     dot += dots(codes_at(x, 2u), first.z);

@@ -17,15 +17,24 @@ override PARTS: u32 = SUBGROUPS * 4u * QUADS;
 
 var<workgroup> parts: array<f32, PARTS>;
 
-// `sum` and the products of sub-steps 2 part and 2 part + 1 of a quad's block.
-fn quarter(panel: u32, quad: u32, block: u32, part: u32, sum: vec4<f32>) -> vec4<f32> {
-    let four = codes.v[codes_start() + 2u * block + part / 2u];
-    let info = infos.v[infos_start() + block];
-    let even = load_codes(panel, quad, block, 2u * part);
-    let odd = load_codes(panel, quad, block, 2u * part + 1u);
-    let s = load_scale(panel, quad, block);
+// Sub-steps 2 part and 2 part + 1 of a quad's block.
+struct Quarter { even: vec4<u32>, odd: vec4<u32>, s: Scale }
+
+fn load_quarter(panel: u32, quad: u32, block: u32, part: u32) -> Quarter {
+    var x: Quarter;
+    x.even = load_codes(panel, quad, block, 2u * part);
+    x.odd = load_codes(panel, quad, block, 2u * part + 1u);
+    x.s = load_scale(panel, quad, block);
+    return x;
+}
+
+// `sum` and the products of a quarter.
+fn quarter(x: Quarter, block: u32, part: u32, sum: vec4<f32>) -> vec4<f32> {
+    let four = codes_vec(2u * block + part / 2u);
+    let info = info_of(block);
+    let s = x.s;
     let two = select(four.xy, four.zw, part % 2u == 1u);
-    let dot = vec4<f32>(dots(even, two.x) + dots(odd, two.y));
+    let dot = vec4<f32>(dots(x.even, two.x) + dots(x.odd, two.y));
     // The activations' sum counts once for each step.
     if HALVES {
         let all = select(0.0, select(info.z, info.w, part == 2u), part % 2u == 0u);
@@ -51,10 +60,17 @@ fn main(
     let slot = index / (4u * QUADS);
     let panel = weight_start() + first / 4u * PANEL_VECS;
 
+    // The first weights are on their way while activations are made ready.
+    var x: Quarter;
+    if EVEN || slot < BLOCKS { x = load_quarter(panel, quad, slot, part); }
+    prepare(index, subgroup);
     var sum = vec4<f32>();
     for (var round = 0u; round < ROUNDS; round++) {
         let block = slot + round * SLOTS;
-        if EVEN || block < BLOCKS { sum = quarter(panel, quad, block, part, sum); }
+        if EVEN || block < BLOCKS {
+            if round > 0u { x = load_quarter(panel, quad, block, part); }
+            sum = quarter(x, block, part, sum);
+        }
     }
 
     let second = (lane & QUADS) != 0u;

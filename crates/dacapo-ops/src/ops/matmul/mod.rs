@@ -4,8 +4,10 @@ pub mod codes;
 mod cpu;
 pub mod dense;
 mod gpu;
+pub(crate) mod normed;
 pub mod pack;
 pub mod product;
+pub(crate) mod residual;
 pub mod scales;
 mod vector;
 
@@ -59,7 +61,7 @@ pub static MATMUL_INT8_BIAS: Kernel = Kernel {
 
 /// Parameters of the kernels: the weight's format and shape.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
     format: [u32; 2],
     n: u32,

@@ -1,5 +1,5 @@
-// Quantized panels of 16 rows, as `quant/panel.rs` lays them out. The kernel declares `weight: Words`, the panels as
-// vec4<u32>: one vec4 holds a line's words of four rows, a *quad*.
+// Quantized panels of 16 rows, as `quant/panel.rs` lays them out. The kernel brings `weight_vec(i)`, the i-th vec4<u32> of
+// the panels: one vec4 holds a line's words of four rows, a *quad*.
 
 // Bits of a code: 2, 3, 4, 5, 6 or 8.
 override BITS: u32 = 4u;
@@ -50,15 +50,15 @@ struct Scale {
 fn load_block(panel: u32, quad: u32, block: u32) -> Block {
     let at = panel + block * (4u * BITS) + quad;
     var x: Block;
-    x.a = weight.v[at];
-    x.b = weight.v[at + 4u];
-    if BITS >= 3u { x.c = weight.v[at + 8u]; }
-    if BITS >= 4u { x.d = weight.v[at + 12u]; }
-    if BITS >= 5u { x.e = weight.v[at + 16u]; }
-    if BITS >= 6u { x.f = weight.v[at + 20u]; }
+    x.a = weight_vec(at);
+    x.b = weight_vec(at + 4u);
+    if BITS >= 3u { x.c = weight_vec(at + 8u); }
+    if BITS >= 4u { x.d = weight_vec(at + 12u); }
+    if BITS >= 5u { x.e = weight_vec(at + 16u); }
+    if BITS >= 6u { x.f = weight_vec(at + 20u); }
     if BITS >= 8u {
-        x.g = weight.v[at + 24u];
-        x.h = weight.v[at + 28u];
+        x.g = weight_vec(at + 24u);
+        x.h = weight_vec(at + 28u);
     }
     return x;
 }
@@ -113,7 +113,7 @@ fn codes_at(x: Block, j: u32) -> vec4<u32> {
 // The same from memory.
 fn load_codes(panel: u32, quad: u32, block: u32, j: u32) -> vec4<u32> {
     let at = panel + block * (4u * BITS) + quad;
-    return compose(weight.v[at + 4u * low_line(j)], weight.v[at + 4u * high_line(j)], j);
+    return compose(weight_vec(at + 4u * low_line(j)), weight_vec(at + 4u * high_line(j)), j);
 }
 
 // One byte of each row's codes, as numbers: by the bits of 2^23 + code, from which 2^23 is taken.
@@ -147,22 +147,22 @@ fn four_signed_bytes(v: u32) -> vec4<f32> {
 
 // Sixteen f16 values, one for each row: those of the quad.
 fn quad_halves(at: u32, quad: u32) -> vec4<f32> {
-    return four_halves(half_of(weight.v[at + quad / 2u], quad % 2u == 1u));
+    return four_halves(half_of(weight_vec(at + quad / 2u), quad % 2u == 1u));
 }
 
 // Sixteen bytes, one for each row: those of the quad.
 fn quad_bytes(at: u32, quad: u32) -> u32 {
-    return weight.v[at][quad];
+    return weight_vec(at)[quad];
 }
 
 fn load_affine(unit: u32, quad: u32) -> Scale {
     var x: Scale;
     if FLOAT == 0u {
-        x.s = bitcast<vec4<f32>>(weight.v[unit + quad]);
-        x.b = bitcast<vec4<f32>>(weight.v[unit + 4u + quad]);
+        x.s = bitcast<vec4<f32>>(weight_vec(unit + quad));
+        x.b = bitcast<vec4<f32>>(weight_vec(unit + 4u + quad));
     } else {
-        let s = half_of(weight.v[unit + quad / 2u], quad % 2u == 1u);
-        let b = half_of(weight.v[unit + 2u + quad / 2u], quad % 2u == 1u);
+        let s = half_of(weight_vec(unit + quad / 2u), quad % 2u == 1u);
+        let b = half_of(weight_vec(unit + 2u + quad / 2u), quad % 2u == 1u);
         if FLOAT == 1u {
             x.s = four_halves(s);
             x.b = four_halves(b);

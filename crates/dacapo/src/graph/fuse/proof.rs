@@ -23,6 +23,35 @@ impl Operand {
 impl Round<'_> {
     /// The replacement for a match, if every obligation holds.
     pub(super) fn prove(&self, pattern: &FusePattern, found: &[usize]) -> Result<Replacement, Refusal> {
+        let (members, node) = self.build(pattern, found, &[])?;
+        let at = self.place(&members)?;
+        Ok(Replacement { members, at, node })
+    }
+
+    /// The replacements of `readers`, all those that read what `first` writes, each of which does the first's work
+    /// too, in its own place.
+    pub(super) fn prove_spread(
+        &self,
+        pattern: &FusePattern,
+        first: usize,
+        readers: &[usize],
+    ) -> Result<Vec<Replacement>, Refusal> {
+        let replacement = |&reader: &usize| {
+            let (members, node) = self.build(pattern, &[first, reader], readers)?;
+            self.still_reads(first, reader)?;
+            Ok(Replacement { members, at: reader, node })
+        };
+        readers.iter().map(replacement).collect()
+    }
+
+    /// The members of a match in order, and what the pattern builds for them: checked, but for its place. `others`
+    /// may read what vanishes, beside the members.
+    fn build(
+        &self,
+        pattern: &FusePattern,
+        found: &[usize],
+        others: &[usize],
+    ) -> Result<(Vec<usize>, CapturedNode), Refusal> {
         let mut members = found.to_vec();
         members.sort_unstable();
         let segment = self.order.segment_of(members[0]);
@@ -35,14 +64,26 @@ impl Round<'_> {
             return Err(Refusal::Unsupported { kernel: dispatch.kernel().name });
         }
         let node = CapturedNode::new(dispatch).map_err(Refusal::Invalid)?;
-        self.same_memory(&members, &node)?;
-        let at = self.place(&members)?;
-        Ok(Replacement { members, at, node })
+        self.same_memory(&members, others, &node)?;
+        Ok((members, node))
+    }
+
+    /// Whether what `first` reads is the same in the place of `reader`.
+    fn still_reads(&self, first: usize, reader: usize) -> Result<(), Refusal> {
+        let inputs = self.graph.nodes[first].ranges().iter().filter(|range| range.access.reads());
+        let changes = |node: &usize| {
+            let outputs = self.graph.nodes[*node].ranges().iter().filter(|range| range.access.writes());
+            outputs.into_iter().any(|output| inputs.clone().any(|input| input.overlaps(output)))
+        };
+        match (first..reader).find(changes) {
+            Some(node) => Err(Refusal::Between { node: self.recorded(node) }),
+            None => Ok(()),
+        }
     }
 
     /// The new node reads what the members read and did not make themselves, and writes what they write, except for
     /// values that nobody else can see.
-    fn same_memory(&self, members: &[usize], node: &CapturedNode) -> Result<(), Refusal> {
+    fn same_memory(&self, members: &[usize], others: &[usize], node: &CapturedNode) -> Result<(), Refusal> {
         let new = operands(node)?;
         let written: HashSet<Bytes> =
             new.iter().filter(|operand| operand.range.access.writes()).map(Operand::key).collect();
@@ -62,7 +103,7 @@ impl Round<'_> {
             }
             for operand in old.into_iter().filter(|operand| operand.range.access.writes()) {
                 if !written.contains(&operand.key()) {
-                    self.vanishes(member, members, &operand)?;
+                    self.vanishes(member, &[members, others], &operand)?;
                 }
                 outputs.push(operand);
             }
@@ -77,15 +118,17 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Whether nobody but the members can see a value that one of them writes.
-    fn vanishes(&self, writer: usize, members: &[usize], value: &Operand) -> Result<(), Refusal> {
+    /// Whether nobody but these can see a value that a member writes.
+    fn vanishes(&self, writer: usize, readers: &[&[usize]], value: &Operand) -> Result<(), Refusal> {
         if !value.transient {
             return Err(Refusal::Visible { writer: self.recorded(writer) });
         }
         for &reader in self.order.after(writer) {
             let read = |range: &&MemRange| range.access.reads() && range.overlaps(&value.range);
             let node = &self.graph.nodes[reader];
-            if node.ranges().iter().any(|range| read(&range)) && !members.contains(&reader) {
+            if node.ranges().iter().any(|range| read(&range))
+                && !readers.iter().any(|these| these.contains(&reader))
+            {
                 return Err(Refusal::OtherReader { reader: self.recorded(reader) });
             }
         }

@@ -50,6 +50,7 @@ mod executor;
 mod graph;
 mod hal;
 mod hazard;
+mod id_map;
 mod ledger;
 mod pool;
 mod profile;

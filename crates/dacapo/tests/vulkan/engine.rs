@@ -80,6 +80,45 @@ fn submissions_see_each_other_without_waiting() -> Result<()> {
 }
 
 #[test]
+fn descriptor_sets_are_used_again_for_other_buffers() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let mut running = Vec::new();
+    for round in 0..20 {
+        // More dispatches than a pool has sets, on buffers that come and go, some of them while the last round runs.
+        let sum = device.alloc(DType::F32, &[70])?;
+        let mut encoder = device.encoder("round")?;
+        for i in 0..150 {
+            let x = device.upload(&[(round + i) as f32; 70], &[70])?;
+            encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&sum))?;
+        }
+        running.push((round, encoder.commit()?, sum));
+        if round % 3 == 2 {
+            for (round, submission, sum) in running.drain(..) {
+                submission.wait()?;
+                assert_eq!(*sum.read::<f32>()?, [(150 * round + 149 * 75) as f32; 70]);
+            }
+        }
+    }
+    drop(running);
+    device.wait_idle()?;
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn memory_is_free_once_the_work_that_used_it_was_waited_for() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, y) = (device.upload(&values(100), &[100])?, device.alloc(DType::F32, &[100])?);
+    let mut encoder = device.encoder("last use")?;
+    encoder.dispatch(linear(&x, &y, 1.0, 0.0))?;
+    let submission = encoder.commit()?;
+    drop(x);
+    submission.wait()?;
+    assert_eq!(device.memory_in_use().blocks, 1, "only what is still held");
+    Ok(())
+}
+
+#[test]
 fn a_compiled_graph_gives_the_same_bytes_each_time() -> Result<()> {
     let Some(device) = device() else { return Ok(()) };
     let (x, sum) = (device.upload(&values(777), &[777])?, device.alloc(DType::F32, &[777])?);

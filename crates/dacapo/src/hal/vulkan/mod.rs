@@ -19,6 +19,7 @@ use crate::{Error, Result};
 mod cache;
 mod command;
 mod context;
+mod descriptors;
 mod event;
 mod instance;
 mod memory;
@@ -32,6 +33,7 @@ mod transfer;
 use cache::PipelineCache;
 use command::{Maker, VulkanCommandBuffer};
 use context::Context;
+use descriptors::Descriptors;
 use instance::Instance;
 use pools::Pools;
 use queue::Queue;
@@ -69,7 +71,8 @@ impl VulkanBackend {
         let pools = Pools::new(&context);
         let transfer = Transfer::new(&queue, &pools);
         let cache = PipelineCache::open(&context, options.cache.as_ref())?;
-        Ok(VulkanBackend { context, maker: Maker { queue, pools }, transfer, cache })
+        let descriptors = Descriptors::new(&context);
+        Ok(VulkanBackend { context, maker: Maker { queue, pools, descriptors }, transfer, cache })
     }
 }
 
@@ -105,7 +108,12 @@ impl Backend for VulkanBackend {
     }
 
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
-        Ok(Arc::new(pipeline::VulkanPipeline::new(&self.context, &self.cache, kernel)?))
+        Ok(Arc::new(pipeline::VulkanPipeline::new(
+            &self.context,
+            &self.cache,
+            &self.maker.descriptors,
+            kernel,
+        )?))
     }
 
     fn supports(&self, kernel: &'static Kernel) -> bool {

@@ -2,9 +2,9 @@
 
 use dacapo::gpu::GpuLimits;
 use dacapo::{Buffer, DType, Device, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result};
+use dacapo_testkit::{assert_silent, open, vulkan as device, vulkan_options};
 
 use super::kernels::{ADD, CPU_ONLY, LIAR, LINEAR};
-use super::{assert_silent, device, open, select};
 
 fn linear(x: &Buffer, y: &Buffer, a: f32, b: f32) -> Dispatch {
     Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b])
@@ -186,7 +186,7 @@ fn a_device_that_goes_lets_go_of_what_waits_for_the_host() -> Result<()> {
     drop(device);
     let error = submission.wait().expect_err("nobody signalled");
     assert!(matches!(&error, Error::DeviceLost(cause) if cause.contains("waits in vain")), "{error}");
-    assert!(super::device().is_some(), "the device can be opened again");
+    assert!(dacapo_testkit::vulkan().is_some(), "the device can be opened again");
     Ok(())
 }
 
@@ -253,8 +253,8 @@ fn devices_are_found_by_index_and_name() -> Result<()> {
 fn compiled_kernels_are_kept_on_disk_and_damage_is_tolerated() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let run = || -> Result<Option<()>> {
-        let options = DeviceOptions::vulkan(select());
-        let Some(device) = open(DeviceOptions { cache: Some(folder.path().into()), ..options }) else {
+        let options = DeviceOptions { cache: Some(folder.path().into()), ..vulkan_options() };
+        let Some(device) = open(options) else {
             return Ok(None);
         };
         let (x, y) = (device.upload(&[2.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);

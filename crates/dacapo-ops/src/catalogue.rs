@@ -4,16 +4,18 @@ use dacapo::Kernel;
 
 use crate::ops::{
     activation, advance, argmax, attention, copy, elementwise, embed, fused, kv_write, layer_norm, matmul,
-    quantize, repack, rms_norm, rope, sample, softmax, top_k,
+    place, quantize, repack, rms_norm, rope, sample, softmax, top_k,
 };
 
 /// Every kernel of this crate.
 pub static CATALOGUE: &[&Kernel] = &[
     &embed::EMBED,
+    &embed::EMBED_MORE,
     &matmul::MATMUL,
     &matmul::MATMUL_BIAS,
     &matmul::MATMUL_INT8,
     &matmul::MATMUL_INT8_BIAS,
+    &place::PLACE,
     &quantize::QUANTIZE_Q8,
     &repack::REPACK,
     &repack::REPACK_AFFINE,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
+use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
@@ -45,6 +46,8 @@ pub(crate) struct VulkanOptions {
     pub select: DeviceSelect,
     /// Collect the messages of layers.
     pub debug: bool,
+    /// Held to these limits.
+    pub caps: GpuCaps,
     /// Folder of the pipeline cache.
     pub cache: Option<PathBuf>,
     /// How long a submission may take.
@@ -65,7 +68,9 @@ impl VulkanBackend {
     pub fn open(options: &VulkanOptions) -> Result<VulkanBackend> {
         // Whose messages are collected has an instance of its own: a shared one would tell of other devices too.
         let instance = if options.debug { Arc::new(Instance::new()?) } else { Instance::get()? };
-        let physical = physical::select(&instance, &options.select)?;
+        let mut physical = physical::select(&instance, &options.select)?;
+        physical.limits = physical.limits.capped(&options.caps);
+        physical.info.gpu = Some(physical.limits.clone());
         let context = Context::new(instance, physical, options.debug)?;
         let queue = Queue::new(&context, options.patience)?;
         let pools = Pools::new(&context);

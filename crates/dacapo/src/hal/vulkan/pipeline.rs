@@ -124,12 +124,7 @@ impl VulkanPipeline {
         }
         let shader = slot.get_or_init(|| Shader::new(self.kernel, variant)).as_ref().map_err(Clone::clone)?;
         let special = shader.specialize(&plan.constants)?;
-        let invocations: u32 = special.workgroup_size().iter().product();
-        let limit = self.context.physical.limits.workgroup_size;
-        if invocations > limit {
-            let message = format!("workgroups of {invocations}; {} takes {limit}", self.context.name());
-            return Err(Error::Shader { kernel: shader.label().into(), message });
-        }
+        special.check(shader.label(), &self.context.physical.limits)?;
         let words = special.spirv(shader.label())?;
         let pipeline = self.create(&words, special.workgroup_size()[0])?;
         lock(&self.owned).push(pipeline);

@@ -5,29 +5,10 @@ mod support;
 
 use std::ops::ControlFlow;
 
-use dacapo::{Device, DeviceOptions, DeviceSelect};
+use dacapo::{Device, DeviceOptions};
 use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling};
+use dacapo_testkit::{assert_silent, vulkan as device};
 use support::fixtures::{Fixture, for_all};
-
-/// The device to test on; `DACAPO_TEST_VULKAN` names another than the software one.
-fn device() -> Option<Device> {
-    let name = std::env::var("DACAPO_TEST_VULKAN").unwrap_or_else(|_| "llvmpipe".into());
-    let select = name.parse().map_or(DeviceSelect::Name(name), DeviceSelect::Index);
-    match Device::open(DeviceOptions { debug: true, ..DeviceOptions::vulkan(select) }) {
-        Ok(device) => Some(device),
-        Err(dacapo::Error::NoDevice(why)) if std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none() => {
-            eprintln!("skipped: {why}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// Fails if a validation layer had something to say.
-fn assert_silent(device: &Device) {
-    let messages = device.messages();
-    assert!(messages.is_empty(), "{} messages, first:\n{}", messages.len(), messages[0]);
-}
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
     let options = LoadOptions { exact, ..LoadOptions::default() };

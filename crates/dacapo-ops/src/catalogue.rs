@@ -4,12 +4,13 @@ use dacapo::Kernel;
 
 use crate::ops::{
     activation, advance, argmax, attention, copy, elementwise, embed, fused, kv_write, layer_norm, matmul,
-    quantize, repack, rms_norm, rope, sample, softmax, top_k,
+    place, quantize, repack, rms_norm, rope, sample, softmax, top_k,
 };
 
 /// Every kernel of this crate.
 pub static CATALOGUE: &[&Kernel] = &[
     &embed::EMBED,
+    &embed::EMBED_MORE,
     &matmul::MATMUL,
     &matmul::MATMUL_BIAS,
     &matmul::MATMUL_INT8,
@@ -17,6 +18,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &matmul::normed::RMS_NORM_MATMUL_INT8,
     &matmul::normed::RMS_NORM_MATMUL_INT8_BIAS,
     &matmul::normed::RMS_NORM_GATED_INT8,
+    &place::PLACE,
     &quantize::QUANTIZE_Q8,
     &repack::REPACK,
     &repack::REPACK_AFFINE,

@@ -116,6 +116,44 @@ impl Weight {
         &self.data
     }
 
+    /// Rows that a kernel of the device can be given at once, whole panels: all of them, unless the panels are larger than
+    /// the device's largest binding.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if not even one panel can be bound.
+    pub(crate) fn bindable_rows(&self, device: &Device) -> Result<usize> {
+        let Some(limits) = &device.info().gpu else { return Ok(self.n) };
+        if self.byte_len() as u64 <= limits.binding_bytes {
+            return Ok(self.n);
+        }
+        // A binding may have to begin a little before its panels.
+        let room = limits.binding_bytes.saturating_sub(limits.binding_align);
+        match room / self.format.panel_bytes(self.k) as u64 {
+            0 => {
+                let expected =
+                    format!("rows of at most {} bytes on {}", room / ROWS as u64, device.info().name);
+                let found = format!(
+                    "{} values of {}, {} bytes",
+                    self.k,
+                    self.source,
+                    self.format.panel_bytes(self.k) / ROWS
+                );
+                Err(Error::argument("weight", "k", expected, found))
+            }
+            panels => Ok(panels as usize * ROWS),
+        }
+    }
+
+    /// Rows `first .. first + rows`, or as many as there are, as a weight of its own. `first` is a multiple of 16.
+    ///
+    /// # Errors
+    /// If there are no such rows.
+    pub(crate) fn rows(&self, first: usize, rows: usize) -> Result<Weight> {
+        let (n, bytes) = (rows.min(self.n.saturating_sub(first)), self.format.panel_bytes(self.k));
+        let data = self.data.slice_view(first / ROWS * bytes, &[n.div_ceil(ROWS), bytes])?;
+        Ok(Weight { n, data, ..self.clone() })
+    }
+
     /// The values of one row, on the host: for tests and tools.
     ///
     /// # Errors

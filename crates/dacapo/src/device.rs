@@ -13,6 +13,7 @@ use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
+use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
@@ -40,6 +41,8 @@ pub struct DeviceOptions {
     pub patience: Duration,
     /// Collect what a GPU's driver and its validation layers have to say, for [`Device::messages`]. Default: no.
     pub debug: bool,
+    /// For tests: a GPU is used as if it could do no more than this. Default: what it can.
+    pub gpu_caps: GpuCaps,
     /// For tests: something that is to fail. Default: nothing.
     pub fault: Option<FaultPlan>,
 }
@@ -53,6 +56,7 @@ impl Default for DeviceOptions {
             cache: None,
             patience: Duration::from_secs(60),
             debug: false,
+            gpu_caps: GpuCaps::default(),
             fault: None,
         }
     }
@@ -72,6 +76,7 @@ impl DeviceOptions {
                 let options = crate::hal::vulkan::VulkanOptions {
                     select: self.select.clone(),
                     debug: self.debug,
+                    caps: self.gpu_caps,
                     cache: self.cache.clone(),
                     patience: self.patience,
                 };

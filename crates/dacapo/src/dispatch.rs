@@ -33,24 +33,28 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// A dispatch of this kernel, no arguments yet, with a grid of one.
+    #[inline]
     pub fn new(kernel: &'static Kernel) -> Self {
         Dispatch { kernel, args: SmallVec::new(), grid: [1, 1, 1] }
     }
 
     /// Binds the next buffer of the signature.
     #[must_use]
+    #[inline]
     pub fn buffer(self, buffer: &Buffer) -> Self {
         self.arg(KernelArg::Buffer(buffer.clone()))
     }
 
     /// Adds the kernel's parameter struct as inline bytes.
     #[must_use]
+    #[inline]
     pub fn bytes<P: bytemuck::NoUninit>(self, params: &P) -> Self {
         self.arg(KernelArg::Bytes(SmallVec::from_slice(bytemuck::bytes_of(params))))
     }
 
     /// Adds an argument.
     #[must_use]
+    #[inline]
     pub fn arg(mut self, arg: KernelArg) -> Self {
         self.args.push(arg);
         self
@@ -59,6 +63,7 @@ impl Dispatch {
     /// Sets the grid: threads in x, y and z. The CPU backend divides work by the kernel's plan instead, which may
     /// look at the grid.
     #[must_use]
+    #[inline]
     pub fn grid(mut self, grid: [u32; 3]) -> Self {
         self.grid = grid;
         self
@@ -121,8 +126,14 @@ impl Dispatch {
 
     /// Checks the arguments against the signature and resolves them.
     pub(crate) fn bind(&self) -> Result<Bound> {
-        let kernel = self.kernel;
         let mut bound = Bound::default();
+        self.bind_into(&mut bound)?;
+        Ok(bound)
+    }
+
+    /// The same into an empty [`Bound`], which is larger than is good to move for every dispatch.
+    pub(crate) fn bind_into(&self, bound: &mut Bound) -> Result<()> {
+        let kernel = self.kernel;
         for arg in &self.args {
             let buffer = match arg {
                 KernelArg::Bytes(bytes) => {
@@ -152,8 +163,7 @@ impl Dispatch {
             let expected = format!("{} buffers", kernel.bindings.len());
             return Err(Error::argument(kernel.name, "arguments", expected, bound.views.len()));
         }
-        bound.check_aliases(kernel)?;
-        Ok(bound)
+        bound.check_aliases(kernel)
     }
 }
 
@@ -178,6 +188,14 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self) {
+        self.views.clear();
+        self.ranges.clear();
+        self.resolved.clear();
+        self.params.clear();
+    }
+
     fn check_aliases(&self, kernel: &'static Kernel) -> Result<()> {
         for (j, later) in self.ranges.iter().enumerate().filter(|(_, r)| r.access.writes()) {
             let clash = |(i, other): &(usize, &MemRange)| *i != j && other.overlaps(later);

@@ -43,6 +43,8 @@ pub struct CommandEncoder {
     /// Dispatches in them.
     split: u64,
     hazards: MemRanges,
+    /// Empty between dispatches.
+    bound: Option<Box<Bound>>,
     /// Dispatches since the last barrier.
     group: usize,
     uses: Uses,
@@ -82,6 +84,7 @@ impl CommandEncoder {
             ended: 0,
             split: 0,
             hazards: MemRanges::new(),
+            bound: None,
             group: 0,
             uses: Uses::default(),
             events: StageEvents::default(),
@@ -137,22 +140,37 @@ impl CommandEncoder {
     /// Adds a dispatch to the command buffer, after a barrier if there is a hazard.
     pub(crate) fn encode(&mut self, dispatch: &Dispatch) -> Result<()> {
         self.check_open("dispatch")?;
-        let bound = dispatch.bind()?;
-        let hazard = self.hazards.hazard(&bound.ranges).is_some();
-        self.add(dispatch, &bound, hazard)
+        self.with_bound(dispatch, |encoder, bound| {
+            let hazard = encoder.hazards.hazard(&bound.ranges).is_some();
+            encoder.add(dispatch, bound, hazard)
+        })
     }
 
     /// Adds a dispatch of which is known whether a barrier has to come before it: a pass that asked the hazard
     /// rule has put a boundary there or not.
     pub(crate) fn encode_grouped(&mut self, dispatch: &Dispatch, boundary: bool) -> Result<()> {
         self.check_open("dispatch")?;
-        let bound = dispatch.bind()?;
-        debug_assert!(
-            boundary || self.hazards.hazard(&bound.ranges).is_none(),
-            "a hazard inside a group at {}",
-            dispatch.kernel().name
-        );
-        self.add(dispatch, &bound, boundary && self.group > 0)
+        self.with_bound(dispatch, |encoder, bound| {
+            debug_assert!(
+                boundary || encoder.hazards.hazard(&bound.ranges).is_none(),
+                "a hazard inside a group at {}",
+                dispatch.kernel().name
+            );
+            encoder.add(dispatch, bound, boundary && encoder.group > 0)
+        })
+    }
+
+    /// Does something with the dispatch's arguments, bound in a place that is used again.
+    fn with_bound(
+        &mut self,
+        dispatch: &Dispatch,
+        work: impl FnOnce(&mut Self, &Bound) -> Result<()>,
+    ) -> Result<()> {
+        let mut bound = self.bound.take().unwrap_or_default();
+        let done = dispatch.bind_into(&mut bound).and_then(|()| work(self, &bound));
+        bound.clear();
+        self.bound = Some(bound);
+        done
     }
 
     fn add(&mut self, dispatch: &Dispatch, bound: &Bound, barrier: bool) -> Result<()> {

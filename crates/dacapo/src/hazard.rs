@@ -4,11 +4,10 @@
 //! after write, write after read, write after write. Nothing else orders dispatches. The live encoder and the
 //! encoder of graphs both ask [`MemRanges`].
 
-use std::collections::HashMap;
-
 use smallvec::SmallVec;
 
 use crate::hal::signature::Access;
+use crate::id_map::IdMap;
 
 /// A half-open range of bytes in one allocation, and what is done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +59,7 @@ pub enum Hazard {
 /// The accesses of the dispatches since the last barrier.
 #[derive(Debug, Default)]
 pub struct MemRanges {
-    by_allocation: HashMap<u64, SmallVec<[MemRange; 4]>>,
+    by_allocation: IdMap<SmallVec<[MemRange; 4]>>,
 }
 
 impl MemRanges {

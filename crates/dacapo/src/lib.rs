@@ -50,6 +50,7 @@ mod executor;
 mod graph;
 mod hal;
 mod hazard;
+mod id_map;
 mod ledger;
 mod pool;
 mod profile;
@@ -97,7 +98,7 @@ pub mod cpu {
 
 /// What GPU kernels are written against.
 pub mod gpu {
-    pub use crate::hal::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
+    pub use crate::hal::gpu::{GpuCaps, GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
     #[cfg(feature = "vulkan")]
     pub use crate::hal::wgsl::spirv;
 }

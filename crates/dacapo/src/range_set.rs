@@ -16,6 +16,12 @@ impl RangeSet {
         }
         let first = self.ranges.partition_point(|r| r.end < range.start);
         let last = self.ranges.partition_point(|r| r.start <= range.end);
+        if let [known] = &self.ranges[first..last]
+            && known.start <= range.start
+            && range.end <= known.end
+        {
+            return;
+        }
         let mut merged = range;
         for touched in &self.ranges[first..last] {
             merged = merged.start.min(touched.start)..merged.end.max(touched.end);

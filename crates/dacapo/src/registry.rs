@@ -5,12 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::hal::kernel::Kernel;
 use crate::hal::{Backend, Pipeline};
+use crate::id_map::IdMap;
 use crate::{Error, Result};
 
 /// The kernels that a device has compiled. Shared by all threads that encode for the device.
 #[derive(Debug, Default)]
 pub struct KernelRegistry {
-    pipelines: RwLock<HashMap<&'static str, Entry>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By the kernel's address: what encoding asks for.
+    pipelines: IdMap<Arc<dyn Pipeline>, usize>,
+    /// To notice a second kernel of the same name.
+    names: HashMap<&'static str, Entry>,
 }
 
 #[derive(Debug)]
@@ -22,7 +31,7 @@ struct Entry {
 impl KernelRegistry {
     /// Kernels compiled so far.
     pub fn len(&self) -> usize {
-        self.pipelines.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).names.len()
     }
 
     /// Whether no kernel has been compiled yet.
@@ -32,7 +41,7 @@ impl KernelRegistry {
 
     /// Whether the kernel of this name has been compiled.
     pub fn contains(&self, name: &str) -> bool {
-        self.pipelines.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.known.read().unwrap_or_else(PoisonError::into_inner).names.contains_key(name)
     }
 
     /// The compiled kernel; compiles it if this is its first use.
@@ -41,16 +50,22 @@ impl KernelRegistry {
         backend: &dyn Backend,
         kernel: &'static Kernel,
     ) -> Result<Arc<dyn Pipeline>> {
-        let known = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = known.get(kernel.name) {
+        let address = std::ptr::from_ref(kernel) as usize;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = known.pipelines.get(&address) {
+            return Ok(pipeline.clone());
+        }
+        if let Some(entry) = known.names.get(kernel.name) {
             return same(entry, kernel);
         }
         drop(known);
         check(kernel)?;
         let pipeline = backend.pipeline(kernel)?;
-        let mut known = self.pipelines.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have compiled it meanwhile: then its pipeline is the one.
-        same(known.entry(kernel.name).or_insert(Entry { kernel, pipeline }), kernel)
+        let pipeline = same(known.names.entry(kernel.name).or_insert(Entry { kernel, pipeline }), kernel)?;
+        known.pipelines.insert(address, pipeline.clone());
+        Ok(pipeline)
     }
 }
 

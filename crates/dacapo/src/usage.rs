@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::{Allocation, Buffer, lock};
 use crate::hazard::MemRange;
+use crate::id_map::IdMap;
 use crate::range_set::RangeSet;
 use crate::submission::Fate;
 
@@ -69,7 +70,7 @@ impl Uses {
 pub(crate) struct Touches {
     /// Never used again, not by a clone either: a clone is about to become something else.
     identity: u64,
-    by_id: HashMap<u64, Touched>,
+    by_id: IdMap<Touched>,
     /// Allocations that are written.
     written: Vec<u64>,
     /// The work is submitted again and again, so that it pays to remember what it depends on.
@@ -95,7 +96,7 @@ impl Default for Touches {
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (by_id, written, memo) = (HashMap::new(), Vec::new(), Mutex::default());
+        let (by_id, written, memo) = (IdMap::default(), Vec::new(), Mutex::default());
         Touches { identity, by_id, written, lasting: false, memo }
     }
 }

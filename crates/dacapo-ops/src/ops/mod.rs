@@ -11,6 +11,7 @@ pub mod fused;
 pub mod kv_write;
 pub mod layer_norm;
 pub mod matmul;
+pub mod place;
 pub mod quantize;
 pub mod repack;
 pub mod rms_norm;

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, DeviceSelect, Element, Error};
+use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, Element};
+use dacapo_testkit::{assert_silent, vulkan_options};
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
@@ -118,19 +119,6 @@ impl Margin {
     }
 }
 
-fn gpu() -> Option<Device> {
-    let name = std::env::var("DACAPO_TEST_VULKAN").unwrap_or_else(|_| "llvmpipe".into());
-    let select = name.parse().map_or(DeviceSelect::Name(name), DeviceSelect::Index);
-    match Device::open(DeviceOptions { debug: true, ..DeviceOptions::vulkan(select) }) {
-        Ok(device) => Some(device),
-        Err(Error::NoDevice(why)) if std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none() => {
-            eprintln!("skipped: {why}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 /// Runs each case on the CPU and on a Vulkan device, with views at different places, and hands both results to `compare`:
 /// first the CPU's. Fails if a kernel wrote outside of its views or a validation layer had something to say.
 pub fn both<C: std::fmt::Debug, T>(
@@ -149,7 +137,18 @@ pub fn both_at<C: std::fmt::Debug, T>(
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
-    let Some(gpu) = gpu() else { return };
+    both_with(vulkan_options(), places, cases, work, compare);
+}
+
+/// As [`both_at`], with another Vulkan device.
+pub fn both_with<C: std::fmt::Debug, T>(
+    options: DeviceOptions,
+    places: &[usize],
+    cases: impl IntoIterator<Item = C>,
+    work: impl Fn(&Bench, &C) -> T,
+    compare: impl Fn(&C, T, T),
+) {
+    let Some(gpu) = dacapo_testkit::open(options) else { return };
     let cpu = Device::open(DeviceOptions::default()).expect("the CPU is always there");
     for (i, case) in cases.into_iter().enumerate() {
         let want = work(&Bench::new(&cpu, 0), &case);
@@ -158,8 +157,7 @@ pub fn both_at<C: std::fmt::Debug, T>(
         bench.check_margins();
         compare(&case, want, got);
     }
-    let messages = gpu.messages();
-    assert!(messages.is_empty(), "{} messages, first:\n{}", messages.len(), messages[0]);
+    assert_silent(&gpu);
 }
 
 /// Fails unless the elements are the same, bit for bit; NaN is NaN, and zeros are zeros.

@@ -1,12 +1,12 @@
 //! Every kernel on a Vulkan device against its CPU twin: the same inputs, at odd sizes and odd places.
 //!
-//! Any device will do; by default a software one. Where there is none the tests are skipped and say so, unless
-//! `DACAPO_REQUIRE_VULKAN` is set: then they fail. `DACAPO_TEST_VULKAN` names another device.
+//! Which device that is, and what happens where there is none, is told in `dacapo-testkit`.
 
 mod attention;
 mod copies;
 mod fused;
 mod harness;
+mod large;
 mod matmul;
 mod norms;
 mod pointwise;
@@ -15,4 +15,4 @@ mod sampling;
 mod selection;
 mod weights;
 
-pub use harness::{Bench, Rng, both, both_at, close, same, same_words};
+pub use harness::{Bench, Rng, both, both_at, both_with, close, same, same_words};

@@ -9,17 +9,17 @@ use super::{Bench, Rng, both};
 
 /// One product.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    format: Format,
-    n: usize,
-    k: usize,
-    tokens: usize,
-    int8: bool,
-    bias: bool,
+pub struct Case {
+    pub format: Format,
+    pub n: usize,
+    pub k: usize,
+    pub tokens: usize,
+    pub int8: bool,
+    pub bias: bool,
 }
 
 /// The product, and how far from exact sums of the same operands it may be, in roots of the mean square.
-fn product(bench: &Bench, case: &Case) -> (Vec<f32>, f64) {
+pub fn product(bench: &Bench, case: &Case) -> (Vec<f32>, f64) {
     let &Case { format, n, k, tokens, int8, bias } = case;
     let weight = random_weight(bench, format, n, k, 5);
     let mut rng = Rng((n * 31 + k * 7 + tokens) as u64);
@@ -46,7 +46,7 @@ fn quantized(bench: &Bench, x: &dacapo::Buffer) -> Activation {
 }
 
 /// Fails unless all elements are near, measured by the root of their mean square.
-fn near(case: &Case, (want, _): &(Vec<f32>, f64), (got, bound): &(Vec<f32>, f64)) {
+pub fn near(case: &Case, (want, _): &(Vec<f32>, f64), (got, bound): &(Vec<f32>, f64)) {
     let square: f64 = want.iter().map(|&v| f64::from(v).powi(2)).sum();
     let rms = (square / want.len() as f64).sqrt();
     for (i, (&want, &got)) in want.iter().zip(got).enumerate() {

@@ -100,6 +100,41 @@ pub struct GpuLimits {
     pub fast_int8_dot: bool,
 }
 
+/// Limits that a GPU is held to below its own, so that tests on one device stand for smaller ones. The default holds back
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuCaps {
+    /// Bytes of a binding.
+    pub binding_bytes: u64,
+    /// Bytes of workgroup memory.
+    pub shared_memory: u32,
+    /// Invocations in a workgroup.
+    pub workgroup_size: u32,
+}
+
+impl Default for GpuCaps {
+    fn default() -> Self {
+        GpuCaps { binding_bytes: u64::MAX, shared_memory: u32::MAX, workgroup_size: u32::MAX }
+    }
+}
+
+impl GpuCaps {
+    /// The least that Vulkan promises.
+    pub const LEAST: GpuCaps =
+        GpuCaps { binding_bytes: 1 << 27, shared_memory: 16 << 10, workgroup_size: 128 };
+}
+
+impl GpuLimits {
+    /// The limits of a device that is held to these caps.
+    #[must_use]
+    pub fn capped(mut self, caps: &GpuCaps) -> Self {
+        self.binding_bytes = self.binding_bytes.min(caps.binding_bytes);
+        self.shared_memory = self.shared_memory.min(caps.shared_memory);
+        self.workgroup_size = self.workgroup_size.min(caps.workgroup_size);
+        self
+    }
+}
+
 /// What a kernel's plan may depend on.
 #[derive(Debug)]
 pub struct GpuContext<'a> {

@@ -2,9 +2,9 @@
 
 use dacapo::gpu::GpuLimits;
 use dacapo::{Buffer, DType, Device, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result};
+use dacapo_testkit::{assert_silent, open, vulkan as device, vulkan_options};
 
 use super::kernels::{ADD, CPU_ONLY, LIAR, LINEAR};
-use super::{assert_silent, device, open, select};
 
 fn linear(x: &Buffer, y: &Buffer, a: f32, b: f32) -> Dispatch {
     Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b])
@@ -80,6 +80,45 @@ fn submissions_see_each_other_without_waiting() -> Result<()> {
 }
 
 #[test]
+fn descriptor_sets_are_used_again_for_other_buffers() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let mut running = Vec::new();
+    for round in 0..20 {
+        // More dispatches than a pool has sets, on buffers that come and go, some of them while the last round runs.
+        let sum = device.alloc(DType::F32, &[70])?;
+        let mut encoder = device.encoder("round")?;
+        for i in 0..150 {
+            let x = device.upload(&[(round + i) as f32; 70], &[70])?;
+            encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&sum))?;
+        }
+        running.push((round, encoder.commit()?, sum));
+        if round % 3 == 2 {
+            for (round, submission, sum) in running.drain(..) {
+                submission.wait()?;
+                assert_eq!(*sum.read::<f32>()?, [(150 * round + 149 * 75) as f32; 70]);
+            }
+        }
+    }
+    drop(running);
+    device.wait_idle()?;
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn memory_is_free_once_the_work_that_used_it_was_waited_for() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, y) = (device.upload(&values(100), &[100])?, device.alloc(DType::F32, &[100])?);
+    let mut encoder = device.encoder("last use")?;
+    encoder.dispatch(linear(&x, &y, 1.0, 0.0))?;
+    let submission = encoder.commit()?;
+    drop(x);
+    submission.wait()?;
+    assert_eq!(device.memory_in_use().blocks, 1, "only what is still held");
+    Ok(())
+}
+
+#[test]
 fn a_compiled_graph_gives_the_same_bytes_each_time() -> Result<()> {
     let Some(device) = device() else { return Ok(()) };
     let (x, sum) = (device.upload(&values(777), &[777])?, device.alloc(DType::F32, &[777])?);
@@ -147,7 +186,7 @@ fn a_device_that_goes_lets_go_of_what_waits_for_the_host() -> Result<()> {
     drop(device);
     let error = submission.wait().expect_err("nobody signalled");
     assert!(matches!(&error, Error::DeviceLost(cause) if cause.contains("waits in vain")), "{error}");
-    assert!(super::device().is_some(), "the device can be opened again");
+    assert!(dacapo_testkit::vulkan().is_some(), "the device can be opened again");
     Ok(())
 }
 
@@ -214,8 +253,8 @@ fn devices_are_found_by_index_and_name() -> Result<()> {
 fn compiled_kernels_are_kept_on_disk_and_damage_is_tolerated() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let run = || -> Result<Option<()>> {
-        let options = DeviceOptions::vulkan(select());
-        let Some(device) = open(DeviceOptions { cache: Some(folder.path().into()), ..options }) else {
+        let options = DeviceOptions { cache: Some(folder.path().into()), ..vulkan_options() };
+        let Some(device) = open(options) else {
             return Ok(None);
         };
         let (x, y) = (device.upload(&[2.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);

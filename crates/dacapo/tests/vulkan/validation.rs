@@ -2,9 +2,9 @@
 //! know whether the silence of the other tests means anything.
 
 use dacapo::{DType, Device, DeviceOptions, Dispatch, FaultPlan, FaultPoint, Result};
+use dacapo_testkit::{assert_silent, open, vulkan_options};
 
 use super::kernels::LINEAR;
-use super::{assert_silent, open, select};
 
 /// Whether the loader was told to load the layer.
 fn validated() -> bool {
@@ -30,7 +30,7 @@ fn chain(device: &Device) -> Result<()> {
 }
 
 fn device(fault: Option<FaultPlan>) -> Option<Device> {
-    open(DeviceOptions { debug: true, fault, ..DeviceOptions::vulkan(select()) })
+    open(DeviceOptions { fault, ..vulkan_options() })
 }
 
 #[test]

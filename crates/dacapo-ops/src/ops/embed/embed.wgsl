@@ -1,5 +1,5 @@
 // Rows of a weight by token id. Workgroups: parts of a row in x, tokens in y; an invocation makes four values.
-struct Params { format: u32, detail: u32, n: u32, k: u32, scale: f32, o0: u32, o1: u32, o2: u32 }
+struct Params { format: u32, detail: u32, n: u32, k: u32, scale: f32, first: u32, o0: u32, o1: u32, o2: u32 }
 var<immediate> p: Params;
 struct U32s { v: array<u32> }
 struct F32s { v: array<f32> }
@@ -12,6 +12,8 @@ fn weight_word(i: u32) -> u32 {
 }
 
 override WORKGROUP: u32 = 64u;
+// Rows that the weight does not have stay as they are, instead of becoming zeros.
+override MORE: bool = false;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(at: Invocation) {
@@ -21,12 +23,14 @@ fn main(at: Invocation) {
         if 4u * i >= p.k {
             continue;
         }
-        let id = ids.v[p.o0 / 4u + token];
+        // Ids below the first row become large.
+        let id = ids.v[p.o0 / 4u + token] - p.first;
         let panel = id / 16u * panel_words(p.k);
         let lane = id % 16u;
         let first = p.o2 / 4u + token * p.k + 4u * i;
         let count = min(4u, p.k - 4u * i);
         if id >= p.n {
+            if MORE { continue; }
             for (var j = 0u; j < count; j++) {
                 out.v[first + j] = 0.0;
             }

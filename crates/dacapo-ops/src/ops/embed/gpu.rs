@@ -6,10 +6,14 @@ use super::Params;
 use crate::quant::panel::PanelFormat;
 use crate::wgsl::{FLOAT, INVOCATION, PANEL, with_format};
 
-pub(super) static TWIN: GpuTwin = GpuTwin {
-    variants: &[Wgsl::new("embed", &[include_str!("embed.wgsl"), INVOCATION, FLOAT, PANEL])],
-    plan,
-};
+const TEXTS: &[Wgsl] = &[Wgsl::new("embed", &[include_str!("embed.wgsl"), INVOCATION, FLOAT, PANEL])];
+
+pub(super) static TWIN: GpuTwin = GpuTwin { variants: TEXTS, plan };
+pub(super) static MORE: GpuTwin = GpuTwin { variants: TEXTS, plan: plan_more };
+
+fn plan_more(context: &GpuContext<'_>) -> GpuPlan {
+    plan(context).constant("MORE", 1)
+}
 
 fn plan(context: &GpuContext<'_>) -> GpuPlan {
     const WORKGROUP: u32 = 64;

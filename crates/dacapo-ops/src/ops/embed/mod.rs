@@ -9,6 +9,15 @@ use crate::quant::panel::{PanelFormat, Panels};
 use crate::weight::Weight;
 
 /// See [`embed`].
+pub static EMBED_MORE: Kernel = Kernel {
+    name: "embed_more",
+    kind: OpKind::Embed,
+    bindings: &[Binding::read("ids"), Binding::read("weight"), Binding::read_write("out")],
+    cpu: CpuTwin { plan, run: run_more },
+    gpu: Some(&gpu::MORE),
+};
+
+/// See [`embed`].
 pub static EMBED: Kernel = Kernel {
     name: "embed",
     kind: OpKind::Embed,
@@ -24,6 +33,8 @@ struct Params {
     n: u32,
     k: u32,
     scale: f32,
+    /// The id of the weight's first row.
+    first: u32,
 }
 
 fn plan(context: &PlanContext<'_>) -> CpuPlan {
@@ -32,14 +43,23 @@ fn plan(context: &PlanContext<'_>) -> CpuPlan {
 }
 
 fn run(tile: &Tile<'_>) {
+    gather(tile, |out| out.fill(0.0));
+}
+
+fn run_more(tile: &Tile<'_>) {
+    gather(tile, |_| {});
+}
+
+/// Gathers a token's row, or does `otherwise` if the weight does not have it.
+fn gather(tile: &Tile<'_>, otherwise: impl Fn(&mut [f32])) {
     let params: Params = tile.params();
     let format = PanelFormat::decode(params.format).expect("the entry point encodes a format");
     let panels = Panels::new(format, params.n as usize, params.k as usize, tile.read_bytes(1))
         .expect("the entry point checks the weight's size");
-    let id = tile.read::<u32>(0)[tile.y()] as usize;
+    let id = tile.read::<u32>(0)[tile.y()].wrapping_sub(params.first) as usize;
     let mut out = tile.write::<f32>(2);
     if id >= panels.n() {
-        return out.slice().fill(0.0);
+        return otherwise(out.slice());
     }
     panels.dequantize_row(id, out.slice());
     out.slice().iter_mut().for_each(|value| *value *= params.scale);
@@ -47,6 +67,8 @@ fn run(tile: &Tile<'_>) {
 
 /// `out[T, K] = scale * W[ids[T]]`: rows of a weight of any format by token id, U32, as F32. An id that is no row of the
 /// weight gives a row of zeros: ids are made on the device, and it is the caller's part to keep them in range.
+///
+/// A weight that is larger than the device's largest binding is gathered from in parts, by a dispatch for each.
 ///
 /// # Errors
 /// [`Error::Argument`] if a shape or type does not fit; whatever [`CommandEncoder::dispatch`] finds.
@@ -68,12 +90,21 @@ pub fn embed(
     if out.is_empty() {
         return Ok(());
     }
-    let params =
-        Params { format: weight.format().encode(), n: weight.n() as u32, k: weight.k() as u32, scale };
-    let grid = [weight.k() as u32, ids.len() as u32, 1];
-    enc.dispatch(
-        Dispatch::new(&EMBED).buffer(ids).buffer(weight.data()).buffer(out).bytes(&params).grid(grid),
-    )
+    let rows = weight.bindable_rows(enc.device())?;
+    for first in (0..weight.n().max(1)).step_by(rows.max(1)) {
+        let part = weight.rows(first, rows)?;
+        let params = Params {
+            format: weight.format().encode(),
+            n: part.n() as u32,
+            k: weight.k() as u32,
+            scale,
+            first: first as u32,
+        };
+        let dispatch = Dispatch::new(if first == 0 { &EMBED } else { &EMBED_MORE });
+        let grid = [weight.k() as u32, ids.len() as u32, 1];
+        enc.dispatch(dispatch.buffer(ids).buffer(part.data()).buffer(out).bytes(&params).grid(grid))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

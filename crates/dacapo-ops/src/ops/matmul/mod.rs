@@ -6,6 +6,7 @@ pub mod dense;
 mod gpu;
 pub(crate) mod normed;
 pub mod pack;
+mod parts;
 pub mod product;
 pub(crate) mod residual;
 pub mod scales;
@@ -76,6 +77,8 @@ struct Params {
 /// threads, on the vector instructions, or on how many tokens are computed together. `x` may have any shape whose
 /// last dimension is K; `out` and `bias` are F32.
 ///
+/// A weight that is larger than the device's largest binding is multiplied in parts, by a dispatch for each.
+///
 /// # Errors
 /// [`Error::Argument`] if a shape or type does not fit; whatever [`CommandEncoder::dispatch`] finds.
 pub fn matmul(
@@ -106,6 +109,20 @@ pub fn matmul(
     if out.is_empty() {
         return Ok(());
     }
+    let rows = weight.bindable_rows(enc.device())?;
+    if rows < n { parts::matmul(enc, x, weight, rows, bias, out) } else { whole(enc, x, weight, bias, out) }
+}
+
+/// The product of arguments that fit each other, by one dispatch.
+fn whole(
+    enc: &mut CommandEncoder,
+    x: &Activation,
+    weight: &Weight,
+    bias: Option<&Buffer>,
+    out: &Buffer,
+) -> Result<()> {
+    let (n, k, exact) = (weight.n(), weight.k(), x.exact_buffer());
+    let tokens = out.len() / n;
     let quantized = matches!(weight.format(), PanelFormat::Quantized { .. });
     let dispatch = match (x.int8_buffers(), bias) {
         (Some((codes, meta)), None) if quantized => Dispatch::new(&MATMUL_INT8).buffer(codes).buffer(meta),

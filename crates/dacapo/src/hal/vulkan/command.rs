@@ -1,6 +1,5 @@
 //! Command buffers: recorded once, with a descriptor set for each dispatch, submitted any number of times.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use ash::vk;
 use smallvec::SmallVec;
 
 use super::context::Context;
+use super::descriptors::{Descriptors, Set};
 use super::memory::VulkanMemory;
 use super::pipeline::{Key, VulkanPipeline};
 use super::pools::{CommandPool, ENTRY, EXIT, GROUPS, Pools};
@@ -20,14 +20,12 @@ use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, Resolve
 use crate::profile::Span;
 use crate::{Error, Result};
 
-/// Descriptor sets of one descriptor pool.
-const SETS: u32 = 128;
-
 /// What command buffers are made from.
 #[derive(Clone)]
 pub(super) struct Maker {
     pub queue: Arc<Queue>,
     pub pools: Arc<Pools>,
+    pub descriptors: Arc<Descriptors>,
 }
 
 impl std::fmt::Debug for Maker {
@@ -41,10 +39,10 @@ pub(super) struct VulkanCommandBuffer {
     maker: Maker,
     label: String,
     recorded: Recorded,
-    /// Descriptor sets left in the newest pool.
-    sets_left: u32,
     /// The pipeline that is bound.
     bound: vk::Pipeline,
+    /// The inline bytes that were set last.
+    inline: SmallVec<[u8; 128]>,
     /// Whether a dispatch followed the last barrier.
     group: bool,
 }
@@ -53,10 +51,11 @@ pub(super) struct VulkanCommandBuffer {
 struct Recorded {
     /// Present until dropped.
     pool: Option<CommandPool>,
-    descriptors: Vec<vk::DescriptorPool>,
+    sets: Vec<Set>,
     memory: Vec<Arc<dyn Memory>>,
     stretches: Option<Stretches>,
     pools: Arc<Pools>,
+    descriptors: Arc<Descriptors>,
     context: Arc<Context>,
 }
 
@@ -67,60 +66,21 @@ impl VulkanCommandBuffer {
         pool.barrier(&ENTRY);
         let recorded = Recorded {
             pool: Some(pool),
-            descriptors: Vec::new(),
+            sets: Vec::new(),
             memory: Vec::new(),
             stretches: None,
             pools: maker.pools.clone(),
+            descriptors: maker.descriptors.clone(),
             context: maker.queue.context().clone(),
         };
         Ok(VulkanCommandBuffer {
             maker: maker.clone(),
             label: label.to_owned(),
             recorded,
-            sets_left: 0,
             bound: vk::Pipeline::null(),
+            inline: SmallVec::new(),
             group: false,
         })
-    }
-
-    /// A descriptor set of a layout, written with these bindings.
-    fn descriptor_set(
-        &mut self,
-        layout: vk::DescriptorSetLayout,
-        bindings: &[vk::DescriptorBufferInfo],
-    ) -> Result<vk::DescriptorSet> {
-        let context = self.recorded.context.clone();
-        if self.sets_left == 0 {
-            let sizes = [vk::DescriptorPoolSize {
-                ty: vk::DescriptorType::STORAGE_BUFFER,
-                descriptor_count: SETS * crate::hal::cpu::tile::MAX_BINDINGS as u32,
-            }];
-            let create = vk::DescriptorPoolCreateInfo::default().max_sets(SETS).pool_sizes(&sizes);
-            // SAFETY: the structures live.
-            let pool = unsafe { context.device.create_descriptor_pool(&create, None) }
-                .map_err(|code| context.error("vkCreateDescriptorPool", code))?;
-            self.recorded.descriptors.push(pool);
-            self.sets_left = SETS;
-        }
-        let pool = self.recorded.descriptors.last().copied().unwrap_or_default();
-        let layouts = [layout];
-        let allocate = vk::DescriptorSetAllocateInfo::default().descriptor_pool(pool).set_layouts(&layouts);
-        // SAFETY: the pool was made for so many sets; nobody else uses it.
-        let set = unsafe { context.device.allocate_descriptor_sets(&allocate) }
-            .map_err(|code| context.error("vkAllocateDescriptorSets", code))?[0];
-        self.sets_left -= 1;
-        let write = |(index, binding): (usize, &'_ vk::DescriptorBufferInfo)| vk::WriteDescriptorSet {
-            dst_set: set,
-            dst_binding: index as u32,
-            descriptor_count: 1,
-            descriptor_type: vk::DescriptorType::STORAGE_BUFFER,
-            p_buffer_info: binding,
-            ..Default::default()
-        };
-        let writes: SmallVec<[_; 8]> = bindings.iter().enumerate().map(write).collect();
-        // SAFETY: the set was just allocated; `bindings` lives until the call returns.
-        unsafe { context.device.update_descriptor_sets(&writes, &[]) };
-        Ok(set)
     }
 
     fn commands(&self) -> vk::CommandBuffer {
@@ -166,8 +126,8 @@ impl CommandBuffer for VulkanCommandBuffer {
             return Err(Error::argument(kernel.name, "grid", expected, format!("{:?}", plan.workgroups)));
         }
         let made = pipeline.get(&plan)?;
-        let inline: SmallVec<[u8; 128]> =
-            params.iter().copied().chain(bound.rests.iter().flat_map(|rest| rest.to_le_bytes())).collect();
+        let mut inline: SmallVec<[u8; 128]> = SmallVec::from_slice(params);
+        bound.rests.iter().for_each(|rest| inline.extend_from_slice(&rest.to_le_bytes()));
         if inline.len() != made.inline_bytes {
             let message = format!(
                 "its text has {} inline bytes; parameters and offsets are {}",
@@ -176,7 +136,8 @@ impl CommandBuffer for VulkanCommandBuffer {
             );
             return Err(Error::Shader { kernel: kernel.name.into(), message });
         }
-        let set = self.descriptor_set(pipeline.set_layout, &bound.infos)?;
+        let set = self.recorded.descriptors.set(&bound.infos)?;
+        self.recorded.sets.push(set);
         let (device, commands, stage) = (&context.device, self.commands(), vk::ShaderStageFlags::COMPUTE);
         let [x, y, z] = plan.workgroups;
         // SAFETY: the commands are being recorded; pipeline, layout and set fit each other and are kept, as is the
@@ -186,10 +147,12 @@ impl CommandBuffer for VulkanCommandBuffer {
                 device.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, made.pipeline);
                 self.bound = made.pipeline;
             }
-            let (point, layout) = (vk::PipelineBindPoint::COMPUTE, pipeline.layout);
-            device.cmd_bind_descriptor_sets(commands, point, layout, 0, &[set], &[]);
-            if !inline.is_empty() {
+            let (point, layout) = (vk::PipelineBindPoint::COMPUTE, pipeline.layout.pipeline);
+            device.cmd_bind_descriptor_sets(commands, point, layout, 0, &[set.raw], &[]);
+            // All layouts have the same room for inline bytes, so that they stay as they are from kernel to kernel.
+            if self.inline != inline {
                 device.cmd_push_constants(commands, layout, stage, 0, &inline);
+                self.inline = inline;
             }
             device.cmd_dispatch(commands, x, y, z);
         }
@@ -314,18 +277,12 @@ impl Commands for Recorded {
     fn commands(&self) -> vk::CommandBuffer {
         self.pool.as_ref().map_or(vk::CommandBuffer::null(), |pool| pool.commands)
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        for &pool in &self.descriptors {
-            // SAFETY: the queue keeps what it has submitted until it has ended.
-            unsafe { self.context.device.destroy_descriptor_pool(pool, None) }
-        }
+        // The queue keeps what it has submitted until it has ended.
+        self.descriptors.give(std::mem::take(&mut self.sets));
         if let Some(pool) = self.pool.take() {
             self.pools.give(pool);
         }
@@ -357,9 +314,10 @@ fn submit(
     label: String,
     order: Order,
 ) -> Result<Arc<dyn Completion>> {
-    let clock = recorded.stretches.as_ref().map(|_| Clock::now(&recorded.context));
+    let clock = recorded.stretches.as_ref().and_then(|_| Clock::now(&recorded.context));
     let job = queue.submit(recorded.clone(), order)?;
-    Ok(Arc::new(VulkanCompletion { queue: queue.clone(), job, label, clock: clock.flatten() }))
+    let timed = clock.map(|clock| (recorded.clone(), clock));
+    Ok(Arc::new(VulkanCompletion { queue: queue.clone(), job, label, timed }))
 }
 
 /// The fate of a submission.
@@ -367,7 +325,8 @@ struct VulkanCompletion {
     queue: Arc<Queue>,
     job: Arc<Job>,
     label: String,
-    clock: Option<Clock>,
+    /// What notes its times, if it is timed.
+    timed: Option<(Arc<Recorded>, Clock)>,
 }
 
 impl std::fmt::Debug for VulkanCompletion {
@@ -386,11 +345,9 @@ impl Completion for VulkanCompletion {
     }
 
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
-        let recorded = self.job.work().as_any().downcast_ref::<Recorded>();
-        let stretches = recorded.and_then(|recorded| recorded.stretches.as_ref());
-        match (stretches, &self.clock) {
-            (Some(stretches), Some(clock)) => vec![stretches.times(self.queue.context(), clock)],
-            _ => vec![Vec::new()],
-        }
+        let stretches = |(recorded, clock): &(Arc<Recorded>, Clock)| {
+            recorded.stretches.as_ref().map(|stretches| stretches.times(self.queue.context(), clock))
+        };
+        vec![self.timed.as_ref().and_then(stretches).unwrap_or_default()]
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
+use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 mod cache;
 mod command;
 mod context;
+mod descriptors;
 mod event;
 mod instance;
 mod memory;
@@ -32,6 +34,7 @@ mod transfer;
 use cache::PipelineCache;
 use command::{Maker, VulkanCommandBuffer};
 use context::Context;
+use descriptors::Descriptors;
 use instance::Instance;
 use pools::Pools;
 use queue::Queue;
@@ -43,6 +46,8 @@ pub(crate) struct VulkanOptions {
     pub select: DeviceSelect,
     /// Collect the messages of layers.
     pub debug: bool,
+    /// Held to these limits.
+    pub caps: GpuCaps,
     /// Folder of the pipeline cache.
     pub cache: Option<PathBuf>,
     /// How long a submission may take.
@@ -63,13 +68,16 @@ impl VulkanBackend {
     pub fn open(options: &VulkanOptions) -> Result<VulkanBackend> {
         // Whose messages are collected has an instance of its own: a shared one would tell of other devices too.
         let instance = if options.debug { Arc::new(Instance::new()?) } else { Instance::get()? };
-        let physical = physical::select(&instance, &options.select)?;
+        let mut physical = physical::select(&instance, &options.select)?;
+        physical.limits = physical.limits.capped(&options.caps);
+        physical.info.gpu = Some(physical.limits.clone());
         let context = Context::new(instance, physical, options.debug)?;
         let queue = Queue::new(&context, options.patience)?;
         let pools = Pools::new(&context);
         let transfer = Transfer::new(&queue, &pools);
         let cache = PipelineCache::open(&context, options.cache.as_ref())?;
-        Ok(VulkanBackend { context, maker: Maker { queue, pools }, transfer, cache })
+        let descriptors = Descriptors::new(&context);
+        Ok(VulkanBackend { context, maker: Maker { queue, pools, descriptors }, transfer, cache })
     }
 }
 
@@ -105,7 +113,12 @@ impl Backend for VulkanBackend {
     }
 
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
-        Ok(Arc::new(pipeline::VulkanPipeline::new(&self.context, &self.cache, kernel)?))
+        Ok(Arc::new(pipeline::VulkanPipeline::new(
+            &self.context,
+            &self.cache,
+            &self.maker.descriptors,
+            kernel,
+        )?))
     }
 
     fn supports(&self, kernel: &'static Kernel) -> bool {

@@ -1,7 +1,7 @@
 //! Pipelines: a kernel's texts, specialized as dispatches ask for, each made once.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ash::vk;
@@ -9,14 +9,16 @@ use smallvec::SmallVec;
 
 use super::cache::PipelineCache;
 use super::context::{Context, lock};
+use super::descriptors::{Descriptors, Layout};
 use crate::hal::Pipeline;
 use crate::hal::gpu::{GpuPlan, GpuTwin};
 use crate::hal::kernel::Kernel;
-use crate::hal::wgsl::{INLINE_BYTES, Shader};
+use crate::hal::wgsl::Shader;
+use crate::id_map::IdMap;
 use crate::{Error, Result};
 
 /// What a kernel's pipelines differ in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     variant: usize,
     /// Overrides, their values as bits.
@@ -28,6 +30,14 @@ impl Key {
     pub fn of(plan: &GpuPlan) -> Key {
         let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
         Key { variant: plan.variant, constants }
+    }
+}
+
+/// Keys of one kernel mostly name the same constants: only their values are mixed.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.variant);
+        self.constants.iter().for_each(|(_, value)| state.write_u64(*value));
     }
 }
 
@@ -46,11 +56,12 @@ pub(super) struct Made {
 pub(super) struct VulkanPipeline {
     pub kernel: &'static Kernel,
     pub twin: &'static GpuTwin,
-    pub layout: vk::PipelineLayout,
-    pub set_layout: vk::DescriptorSetLayout,
+    pub layout: Layout,
     shaders: Vec<OnceLock<Result<Shader>>>,
-    made: RwLock<HashMap<Key, Slot>>,
+    made: RwLock<IdMap<Slot, Key>>,
     cache: Arc<PipelineCache>,
+    /// Owns the layout.
+    _descriptors: Arc<Descriptors>,
     context: Arc<Context>,
     /// Pipelines to destroy.
     owned: Mutex<Vec<vk::Pipeline>>,
@@ -69,48 +80,26 @@ impl Pipeline for VulkanPipeline {
 }
 
 impl VulkanPipeline {
-    /// Layouts for a kernel; its pipelines follow when they are asked for.
+    /// A kernel's layout; its pipelines follow when they are asked for.
     pub fn new(
         context: &Arc<Context>,
         cache: &Arc<PipelineCache>,
+        descriptors: &Arc<Descriptors>,
         kernel: &'static Kernel,
     ) -> Result<VulkanPipeline> {
         let missing = || Error::Shader { kernel: kernel.name.into(), message: "it has no GPU code".into() };
         let twin = kernel.gpu.ok_or_else(missing)?;
-        let device = &context.device;
-        let binding = |index: usize| {
-            vk::DescriptorSetLayoutBinding::default()
-                .binding(index as u32)
-                .descriptor_count(1)
-                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
-                .stage_flags(vk::ShaderStageFlags::COMPUTE)
-        };
-        let bindings: Vec<_> = (0..kernel.bindings.len()).map(binding).collect();
-        let create = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-        // SAFETY: the structures live.
-        let set_layout = unsafe { device.create_descriptor_set_layout(&create, None) }
-            .map_err(|code| context.error("vkCreateDescriptorSetLayout", code))?;
-        let mut pipeline = VulkanPipeline {
+        Ok(VulkanPipeline {
             kernel,
             twin,
-            layout: vk::PipelineLayout::null(),
-            set_layout,
+            layout: descriptors.layout(kernel.bindings.len())?,
             shaders: twin.variants.iter().map(|_| OnceLock::new()).collect(),
             made: RwLock::default(),
             cache: cache.clone(),
+            _descriptors: descriptors.clone(),
             context: context.clone(),
             owned: Mutex::default(),
-        };
-        let layouts = [set_layout];
-        let inline = [vk::PushConstantRange::default()
-            .stage_flags(vk::ShaderStageFlags::COMPUTE)
-            .size(INLINE_BYTES as u32)];
-        let create =
-            vk::PipelineLayoutCreateInfo::default().set_layouts(&layouts).push_constant_ranges(&inline);
-        // SAFETY: as above.
-        pipeline.layout = unsafe { device.create_pipeline_layout(&create, None) }
-            .map_err(|code| context.error("vkCreatePipelineLayout", code))?;
-        Ok(pipeline)
+        })
     }
 
     /// The pipeline that a plan asks for.
@@ -135,12 +124,7 @@ impl VulkanPipeline {
         }
         let shader = slot.get_or_init(|| Shader::new(self.kernel, variant)).as_ref().map_err(Clone::clone)?;
         let special = shader.specialize(&plan.constants)?;
-        let invocations: u32 = special.workgroup_size().iter().product();
-        let limit = self.context.physical.limits.workgroup_size;
-        if invocations > limit {
-            let message = format!("workgroups of {invocations}; {} takes {limit}", self.context.name());
-            return Err(Error::Shader { kernel: shader.label().into(), message });
-        }
+        special.check(shader.label(), &self.context.physical.limits)?;
         let words = special.spirv(shader.label())?;
         let pipeline = self.create(&words, special.workgroup_size()[0])?;
         lock(&self.owned).push(pipeline);
@@ -168,7 +152,7 @@ impl VulkanPipeline {
                 stage = stage.flags(vk::PipelineShaderStageCreateFlags::REQUIRE_FULL_SUBGROUPS);
             }
         }
-        let create = [vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout)];
+        let create = [vk::ComputePipelineCreateInfo::default().stage(stage).layout(self.layout.pipeline)];
         // SAFETY: module and layout live; the cache may be used by several threads.
         let made = unsafe { device.create_compute_pipelines(self.cache.raw(), &create, None) };
         // SAFETY: pipelines do not need their module any more.
@@ -186,8 +170,6 @@ impl Drop for VulkanPipeline {
             for &pipeline in lock(&self.owned).iter() {
                 device.destroy_pipeline(pipeline, None);
             }
-            device.destroy_pipeline_layout(self.layout, None);
-            device.destroy_descriptor_set_layout(self.set_layout, None);
         }
     }
 }

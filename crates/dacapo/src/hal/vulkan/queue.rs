@@ -4,7 +4,6 @@
 //! another. A submission that waits for a value which neither work before it nor the host has promised is held
 //! back, with everything behind it, by a thread that lives as long as there is such work.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -24,8 +23,6 @@ const LOOK: u64 = 1_000_000_000;
 pub(super) trait Commands: Send + Sync {
     /// The recorded commands.
     fn commands(&self) -> vk::CommandBuffer;
-    /// For those that know what it is.
-    fn as_any(&self) -> &dyn Any;
 }
 
 /// The queue of a device.
@@ -55,7 +52,8 @@ struct State {
 
 /// A submission.
 pub(super) struct Job {
-    work: Arc<dyn Commands>,
+    /// Gone once somebody has waited for its end.
+    work: Mutex<Option<Arc<dyn Commands>>>,
     order: Order,
     phase: Mutex<Phase>,
     changed: Condvar,
@@ -89,7 +87,7 @@ impl Queue {
     pub fn submit(self: &Arc<Self>, work: Arc<dyn Commands>, order: Order) -> Result<Arc<Job>> {
         self.context.check()?;
         let job = Arc::new(Job {
-            work,
+            work: Mutex::new(Some(work)),
             order,
             phase: Mutex::new(Phase::Held),
             changed: Condvar::new(),
@@ -161,7 +159,8 @@ impl Queue {
             let semaphore = vulkan(event)?.promise(*value);
             signals.extend(semaphore.map(|semaphore| (semaphore, *value)));
         }
-        let value = self.submit_locked(state, job.work.commands(), &signals)?;
+        let Some(work) = lock(&job.work).clone() else { return Ok(()) };
+        let value = self.submit_locked(state, work.commands(), &signals)?;
         state.in_flight.push_back((value, job.clone()));
         job.enter(Phase::Submitted(value));
         Ok(())
@@ -259,11 +258,6 @@ fn vulkan(event: &Arc<dyn crate::hal::event::SharedEvent>) -> Result<&VulkanEven
 }
 
 impl Job {
-    /// The work.
-    pub fn work(&self) -> &dyn Commands {
-        &*self.work
-    }
-
     /// Whether nothing but earlier work of the device stands before it. An error if it must not run at all.
     fn may_run(&self) -> Result<bool> {
         for dependency in &self.order.after {
@@ -340,7 +334,14 @@ impl Job {
             let result = match self.settled() {
                 Phase::Held => Ok(()),
                 Phase::Failed(error) => return Err(error),
-                Phase::Submitted(value) => queue.wait(value, &named(&self.order.label)),
+                Phase::Submitted(value) => {
+                    let ended = queue.wait(value, &named(&self.order.label));
+                    if ended.is_ok() {
+                        // What it used need not wait for the next submission to be free.
+                        drop(lock(&self.work).take());
+                    }
+                    ended
+                }
             };
             // What it depended on was running beside it: by now it has ended.
             let result = result.and_then(|()| self.order.after.iter().try_for_each(Dependency::check));

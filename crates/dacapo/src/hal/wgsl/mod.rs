@@ -3,7 +3,7 @@
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 
-use super::gpu::Wgsl;
+use super::gpu::{GpuLimits, Wgsl};
 use super::kernel::Kernel;
 use super::signature::Access;
 use crate::{Error, Result};
@@ -148,6 +148,39 @@ impl Specialized {
     /// Invocations of a workgroup in x, y and z.
     pub fn workgroup_size(&self) -> [u32; 3] {
         self.module.entry_points.first().map_or([1; 3], |entry| entry.workgroup_size)
+    }
+
+    /// Bytes of workgroup memory that the entry point uses.
+    pub fn workgroup_bytes(&self) -> u32 {
+        let uses = self.info.get_entry_point(0);
+        let shared =
+            self.module.global_variables.iter().filter(|(handle, global)| {
+                global.space == AddressSpace::WorkGroup && !uses[*handle].is_empty()
+            });
+        shared.map(|(_, global)| self.module.types[global.ty].inner.size(self.module.to_ctx())).sum()
+    }
+
+    /// Whether a device can run it.
+    ///
+    /// # Errors
+    /// [`Error::Shader`] with what it takes more of than there is.
+    pub fn check(&self, label: &str, limits: &GpuLimits) -> Result<()> {
+        let refuse = |message| Err(Error::Shader { kernel: label.to_owned(), message });
+        let invocations: u32 = self.workgroup_size().iter().product();
+        if invocations > limits.workgroup_size {
+            return refuse(format!(
+                "workgroups of {invocations}; the device takes {}",
+                limits.workgroup_size
+            ));
+        }
+        let bytes = self.workgroup_bytes();
+        if bytes > limits.shared_memory {
+            return refuse(format!(
+                "{bytes} bytes of workgroup memory; the device has {}",
+                limits.shared_memory
+            ));
+        }
+        Ok(())
     }
 }
 

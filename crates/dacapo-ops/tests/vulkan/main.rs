@@ -12,6 +12,7 @@ mod norms;
 mod pointwise;
 mod sampling;
 mod selection;
+mod step;
 mod weights;
 
 pub use harness::{Bench, Rng, both, both_at, close, same, same_words};

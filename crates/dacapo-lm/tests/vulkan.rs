@@ -6,7 +6,7 @@ mod support;
 use std::ops::ControlFlow;
 
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling};
+use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling, Stage, graph_options};
 use dacapo_testkit::{assert_silent, vulkan as device};
 use support::fixtures::{Fixture, for_all};
 
@@ -45,6 +45,20 @@ fn story(device: &Device, prompt: &str, sampling: Sampling) -> String {
     let options = GenerateOptions { max_tokens: Some(60), sampling, ..GenerateOptions::default() };
     let mut session = model.session().unwrap();
     session.generate(&prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap().text
+}
+
+/// Norms and rotations of heads and the write into the caches are part of attention in every layer of a step.
+#[test]
+fn a_step_prepares_its_token_within_attention() {
+    let Some(device) = device() else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = Model::from_checkpoint(&device, &checkpoint, &LoadOptions::default(), &mut |_| {}).unwrap();
+    let graph = model.graph(Stage::Decode, 40).unwrap();
+    let (graph, reports) = graph.optimize(&device, &graph_options()).unwrap();
+    let count = |is: fn(&str) -> bool| graph.nodes().iter().filter(|node| is(node.kernel().name)).count();
+    let fused = count(|name| name.starts_with("rms_norm_rope_attention"));
+    assert_eq!(fused, model.config().layers, "{:?}", reports.fuse.map(|report| report.refused));
+    assert_eq!(count(|name| name.ends_with("kv_write") || name.ends_with("rope")), 0);
 }
 
 #[test]

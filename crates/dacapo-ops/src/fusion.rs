@@ -6,7 +6,7 @@
 
 use dacapo::{BackendKind, FusePattern, FuseStep, Gain, Link, OpKind, Selector};
 
-use crate::ops::attention::quantized;
+use crate::ops::attention::{quantized, step as attention_step};
 use crate::ops::fused::{gated_quantize, norm_quantize, norm_rope, rope_kv_write};
 use crate::ops::matmul::{normed, residual};
 
@@ -37,6 +37,15 @@ const VULKAN_ON_THE_WAY: Gain = Gain {
     figure: "the three rows together 1.28, 1.17 and 1.03 times the speed of a decode step of Qwen3-0.6B, Llama-3.2-1B and Llama-3.1-8B on an H200",
 };
 
+/// A group of each layer less, for GPUs as well.
+const STEP: Gain =
+    Gain { backend: BackendKind::Vulkan, figure: "a group of each layer less; not measured yet" };
+
+/// A dispatch of this kernel that shares an input with the first step.
+const fn beside(kernel: &'static str) -> FuseStep {
+    FuseStep { select: Selector::Kernel(kernel), link: Link::Beside }
+}
+
 /// The fusions that pay. Longer ones come before their parts.
 pub static FUSIONS: &[FusePattern] = &[
     FusePattern {
@@ -59,6 +68,34 @@ pub static FUSIONS: &[FusePattern] = &[
         build: residual::build,
         spread: false,
         gains: &[VULKAN_ON_THE_WAY],
+    },
+    FusePattern {
+        name: "attention from splits with norms and rotations before it",
+        steps: &[step("rms_norm_rope"), beside("rms_norm_rope_kv_write"), step("attention_part")],
+        build: attention_step::build_part_normed,
+        spread: false,
+        gains: &[STEP],
+    },
+    FusePattern {
+        name: "attention from splits with rotations before it",
+        steps: &[step("rope"), beside("rope_kv_write"), step("attention_part")],
+        build: attention_step::build_part,
+        spread: false,
+        gains: &[STEP],
+    },
+    FusePattern {
+        name: "attention with norms and rotations before it",
+        steps: &[step("rms_norm_rope"), beside("rms_norm_rope_kv_write"), step("attention_q8")],
+        build: attention_step::build_q8_normed,
+        spread: false,
+        gains: &[STEP],
+    },
+    FusePattern {
+        name: "attention with rotations before it",
+        steps: &[step("rope"), beside("rope_kv_write"), step("attention_q8")],
+        build: attention_step::build_q8,
+        spread: false,
+        gains: &[STEP],
     },
     FusePattern {
         name: "norm and rotation of keys into the cache",

@@ -186,6 +186,7 @@ struct Heads {
     cache: DType,
     interleaved: bool,
     normed: bool,
+    quantized: bool,
 }
 
 fn heads() -> impl Strategy<Value = Heads> {
@@ -207,12 +208,13 @@ fn heads() -> impl Strategy<Value = Heads> {
             cache: if half { DType::F16 } else { DType::F32 },
             interleaved,
             normed,
+            quantized: false,
         }
     })
 }
 
-/// From queries, keys and values to attention.
-fn attend(case: &mut Case<'_>, shape: &Heads) -> Result<()> {
+/// From queries, keys and values to attention. Returns the queries.
+fn attend(case: &mut Case<'_>, shape: &Heads) -> Result<Buffer> {
     let Heads { tokens, kv_heads, group, dim, .. } = *shape;
     let slots = 192;
     let step = step(case, shape.position);
@@ -231,10 +233,15 @@ fn attend(case: &mut Case<'_>, shape: &Heads) -> Result<()> {
     dacapo_ops::rope(enc, &q, &inv_freq, &step, options)?;
     dacapo_ops::rope(enc, &k, &inv_freq, &step, options)?;
     dacapo_ops::kv_write(enc, &k, &v, &step, &k_cache, &v_cache)?;
-    let out = case.output(DType::F32, &[tokens, kv_heads * group, dim]);
     let options = AttentionOptions::causal(0.3);
+    let shape_of_out = [tokens, kv_heads * group, dim];
+    let out =
+        if shape.quantized { case.value(&shape_of_out) } else { case.output(DType::F32, &shape_of_out) };
     dacapo_ops::attention(&mut case.encoder, &q, &k_cache, &v_cache, &step, None, &out, options)?;
-    Ok(())
+    if shape.quantized {
+        case.quantize(&out);
+    }
+    Ok(q)
 }
 
 proptest! {
@@ -361,6 +368,24 @@ proptest! {
         };
         prop_assert_eq!(fused(&case.compare(FUSIONS)), expected);
     }
+
+    /// The same with the quantization behind it: where keys are whole groups of 16 bytes, all of it is one dispatch in the end.
+    #[test]
+    fn a_token_on_its_way_through_attention(
+        shape in heads(),
+        dim in prop_oneof![Just(32_usize), Just(64), Just(96)],
+        threads in 1..4_usize,
+    ) {
+        let device = device(threads);
+        let shape = Heads { tokens: 1, dim, quantized: true, ..shape };
+        let mut case = Case::new(&device, shape.seed);
+        attend(&mut case, &shape).unwrap();
+        let expected = if shape.normed { "rms_norm_rope_attention_q8" } else { "rope_attention_q8" };
+        let report = case.compare(&ANYWHERE);
+        prop_assert_eq!(report.fused.last().map(|fused| fused.kernel), Some(expected), "{:?}", report.refused);
+        // Three copies stand for the products before.
+        prop_assert_eq!(report.dispatches, 4);
+    }
 }
 
 /// The only refusal of a pattern that ends in this kernel.
@@ -445,4 +470,88 @@ fn rows_for_other_devices_are_left_out() {
     case.quantize(&out);
     let report = case.compare(FUSIONS);
     assert_eq!((report.fused.len(), report.refused.len()), (0, 0), "{report:?}");
+}
+
+/// What keeps the rotation of queries apart from attention.
+#[derive(Debug, Clone, Copy)]
+enum Apart {
+    /// Keys are rotated by other angles.
+    Angles,
+    /// Queries are rotated as for another position.
+    Position,
+    /// Keys are rotated in other pairs.
+    Pairs,
+    /// Rows of the caches are not aligned.
+    Place,
+    /// Keys are too long.
+    Long,
+    /// Nothing does.
+    Nothing,
+}
+
+/// The kernels left of a token's way through attention, after three copies.
+fn left_of_attention(apart: Apart) -> (Vec<&'static str>, FuseReport) {
+    let device = device(1);
+    let mut case = Case::new(&device, 9);
+    let dim = if matches!(apart, Apart::Long) { 288 } else { 64 };
+    let (position, other) = (step(&case, 3), step(&case, 4));
+    let [q, k, v] = [(); 3].map(|()| case.made(&[1, 2, dim]));
+    let (angles, other_angles) = (case.input(&[dim / 2]), case.input(&[dim / 2]));
+    let before = if matches!(apart, Apart::Place) { 4 } else { 0 };
+    let [k_cache, v_cache] = [(); 2].map(|()| {
+        let whole = case.output(DType::F16, &[2 * 8 * dim + 4]);
+        whole.slice_view(before, &[2, 8, dim]).unwrap()
+    });
+    let enc = &mut case.encoder;
+    let queries_at = if matches!(apart, Apart::Position) { &other } else { &position };
+    let keys_by = if matches!(apart, Apart::Angles) { &other_angles } else { &angles };
+    let options = RopeOptions { interleaved: matches!(apart, Apart::Pairs), ..RopeOptions::default() };
+    dacapo_ops::rope(enc, &q, &angles, queries_at, RopeOptions::default()).unwrap();
+    dacapo_ops::rope(enc, &k, keys_by, &position, options).unwrap();
+    dacapo_ops::kv_write(enc, &k, &v, &position, &k_cache, &v_cache).unwrap();
+    let out = device.transient(DType::F32, &[1, 2, dim]).unwrap();
+    let options = AttentionOptions::causal(0.3);
+    dacapo_ops::attention(enc, &q, &k_cache, &v_cache, &position, None, &out, options).unwrap();
+    case.quantize(&out);
+    let graph = case.encoder.take_capture().unwrap();
+    let (graph, report) = graph.fuse(&device, &ANYWHERE);
+    (graph.nodes().iter().skip(3).map(|node| node.kernel().name).collect(), report)
+}
+
+#[test]
+fn queries_that_attention_cannot_rotate_are_left_alone() {
+    assert_eq!(left_of_attention(Apart::Nothing).0, ["rope_attention_q8"]);
+    for apart in [Apart::Angles, Apart::Position, Apart::Pairs, Apart::Place, Apart::Long] {
+        let (left, report) = left_of_attention(apart);
+        assert_eq!(left, ["rope", "rope_kv_write", "attention_q8"], "{apart:?}");
+        assert!(report.refused.iter().any(|refused| refused.nodes.len() == 3), "{apart:?}: {report:?}");
+    }
+}
+
+/// Queries that somebody else reads must be rotated where they can be read.
+#[test]
+fn queries_that_somebody_else_reads_stay() {
+    let device = device(1);
+    let mut case = Case::new(&device, 10);
+    let shape = Heads {
+        seed: 1,
+        tokens: 1,
+        kv_heads: 2,
+        group: 2,
+        dim: 32,
+        position: 5,
+        cache: DType::F16,
+        interleaved: false,
+        normed: false,
+        quantized: true,
+    };
+    let q = attend(&mut case, &shape).unwrap();
+    let copy = case.output(DType::F32, &[1, 4, 32]);
+    dacapo_ops::copy(&mut case.encoder, &q, &copy).unwrap();
+    let report = case.compare(&ANYWHERE);
+    assert_eq!(fused(&report), ["rope_kv_write", "attention_q8"]);
+    assert!(
+        report.refused.iter().any(|refused| matches!(refused.why, Refusal::OtherReader { .. })),
+        "{report:?}"
+    );
 }

@@ -30,31 +30,36 @@ fn fuse_and_run(bench: &Bench, record: impl FnOnce(&mut CommandEncoder) -> dacap
 }
 
 /// A value that only kernels see, a copy of this input.
-fn made(bench: &Bench, enc: &mut CommandEncoder, values: &[f32], shape: &[usize]) -> dacapo::Result<Buffer> {
+pub fn made(
+    bench: &Bench,
+    enc: &mut CommandEncoder,
+    values: &[f32],
+    shape: &[usize],
+) -> dacapo::Result<Buffer> {
     let (input, value) = (bench.upload(values, shape), bench.device.transient(DType::F32, shape)?);
     dacapo_ops::copy(enc, &input, &value)?;
     Ok(value)
 }
 
 /// Where codes go, four to a word and so at odd places.
-struct Quantized {
+pub struct Quantized {
     words: Buffer,
     codes: Buffer,
     meta: Buffer,
 }
 
 impl Quantized {
-    fn new(bench: &Bench, len: usize) -> Self {
+    pub fn new(bench: &Bench, len: usize) -> Self {
         let words = bench.alloc::<u32>(&[len / 4]);
         let codes = words.reinterpret(0, DType::I8, &[len]).expect("as many bytes");
         Quantized { words, codes, meta: bench.f32s(&[len / 32, 4]) }
     }
 
-    fn record(&self, enc: &mut CommandEncoder, x: &Buffer) -> dacapo::Result<()> {
+    pub fn record(&self, enc: &mut CommandEncoder, x: &Buffer) -> dacapo::Result<()> {
         dacapo_ops::quantize_q8(enc, x, &self.codes, &self.meta)
     }
 
-    fn read(&self) -> (Vec<i8>, Vec<f32>) {
+    pub fn read(&self) -> (Vec<i8>, Vec<f32>) {
         let words = self.words.to_vec::<u32>().expect("finished");
         (bytemuck::cast_slice(&words).to_vec(), self.meta.to_vec().expect("finished"))
     }
@@ -62,7 +67,7 @@ impl Quantized {
 
 /// Fails unless the scales agree to within this share, what is beside them belongs to the codes, and no
 /// code differs by more than one: values that differ in their last bits may be rounded to either side.
-fn near(case: &impl std::fmt::Debug, want: &(Vec<i8>, Vec<f32>), got: &(Vec<i8>, Vec<f32>), share: f32) {
+pub fn near(case: &impl std::fmt::Debug, want: &(Vec<i8>, Vec<f32>), got: &(Vec<i8>, Vec<f32>), share: f32) {
     assert_eq!((want.0.len(), want.1.len()), (got.0.len(), got.1.len()), "{case:?}");
     let blocks = got.0.chunks(32).zip(got.1.chunks(4));
     let mut others = 0;

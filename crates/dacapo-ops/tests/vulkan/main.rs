@@ -13,6 +13,7 @@ mod pointwise;
 mod products;
 mod sampling;
 mod selection;
+mod step;
 mod weights;
 
 pub use harness::{Bench, Rng, both, both_at, both_with, close, same, same_words};

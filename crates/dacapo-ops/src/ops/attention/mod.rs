@@ -4,6 +4,7 @@ mod cpu;
 mod gpu;
 pub(crate) mod quantized;
 mod split;
+pub(crate) mod step;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,9 @@ use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Error, Kernel, 
 
 pub use self::quantized::{ATTENTION_COMBINE_Q8, ATTENTION_Q8};
 pub use self::split::{ATTENTION_COMBINE, ATTENTION_COMBINE_SINKS, ATTENTION_PART};
+pub use self::step::{
+    RMS_NORM_ROPE_ATTENTION_PART, RMS_NORM_ROPE_ATTENTION_Q8, ROPE_ATTENTION_PART, ROPE_ATTENTION_Q8,
+};
 use super::kv_write::check_cache;
 use crate::check;
 

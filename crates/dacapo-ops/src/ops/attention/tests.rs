@@ -109,3 +109,78 @@ fn splits_come_together_to_int8() {
     });
     assert!(plain == fused && plain.0.iter().any(|&code| code != 0));
 }
+
+/// Splits that rotate their own queries and bring the newest key and value give the bytes of the kernels that do it one
+/// after the other: in the caches, and in what comes of the splits.
+#[test]
+fn splits_take_queries_as_products_left_them() {
+    let device = Device::open(DeviceOptions::default()).expect("the CPU is there");
+    let anywhere: &'static [FusePattern] =
+        crate::FUSIONS.iter().map(|row| FusePattern { gains: &[], ..*row }).collect::<Vec<_>>().leak();
+    for (position, slots, window, normed, half) in [
+        (0_u32, 300, None, true, true),
+        (63, 300, None, false, true),
+        (64, 300, None, true, false),
+        (299, 300, None, false, false),
+        (777, 200, Some(200), true, true),
+        (777, 230, Some(190), false, true),
+    ] {
+        let (heads, kv_heads, dim, value_dim) = (6, 2, 40, 24);
+        let upload = |seed, shape: &[usize]| {
+            device.upload(&noise(seed, shape.iter().product()), shape).expect("memory")
+        };
+        let cache = |seed, dim| {
+            let (values, shape) = (noise(seed, kv_heads * slots * dim), [kv_heads, slots, dim]);
+            let halves: Vec<f16> = values.iter().map(|&x| f16::from_f32(x)).collect();
+            let whole = if half { device.upload(&halves, &shape) } else { device.upload(&values, &shape) };
+            whole.expect("memory")
+        };
+        let inputs = [(heads, dim), (kv_heads, dim), (kv_heads, value_dim)].map(|(h, d)| [1, h, d]);
+        let (given, inv_freq) = ([1, 2, 3].map(|i| upload(i, &inputs[i as usize - 1])), upload(4, &[16]));
+        let (weights, step) = ([upload(5, &[dim]), upload(6, &[dim])], device.upload(&[position], &[1]));
+        let step = step.expect("memory");
+        let run = |fuse: &'static [FusePattern]| {
+            let (k_cache, v_cache) = (cache(7, dim), cache(8, value_dim));
+            let out = device.alloc(DType::F32, &[1, heads, value_dim]).expect("memory");
+            let mut enc = device.encoder("test").expect("an encoder");
+            enc.start_capture().expect("captures");
+            let [q, k, v] = [0, 1, 2].map(|i| {
+                let value = device.transient(DType::F32, &inputs[i]).expect("a value");
+                crate::copy(&mut enc, &given[i], &value).expect("fits");
+                value
+            });
+            for (x, weight) in [(&q, &weights[0]), (&k, &weights[1])] {
+                if normed {
+                    crate::rms_norm_in_place(&mut enc, x, Some(weight), 1e-5).expect("fits");
+                }
+                crate::rope(&mut enc, x, &inv_freq, &step, crate::RopeOptions::default()).expect("fits");
+            }
+            crate::kv_write(&mut enc, &k, &v, &step, &k_cache, &v_cache).expect("fits");
+            let options = AttentionOptions { window, ..AttentionOptions::causal(0.3) };
+            let params = check_arguments("test", &q, &k_cache, &v_cache, &out, options).expect("fits");
+            let args = Arguments {
+                q: &q,
+                k_cache: &k_cache,
+                v_cache: &v_cache,
+                step: &step,
+                sinks: None,
+                out: &out,
+            };
+            split::attention(&mut enc, &args, &params, 3).expect("fits");
+            let graph = enc.take_capture().expect("captured");
+            let kernel = graph.fuse(&device, fuse).1.fused.last().map(|fused| fused.kernel);
+            let options = GraphOptions { fuse, ..GraphOptions::default() };
+            let graph = graph.compile(&device, "test", &options).expect("compiles");
+            graph.replay().and_then(|replay| replay.wait()).expect("runs");
+            let bytes = [k_cache, v_cache, out].map(|buffer| {
+                let bytes = buffer.reinterpret(0, DType::U8, &[buffer.byte_len()]).expect("bytes");
+                bytes.to_vec::<u8>().expect("finished")
+            });
+            (kernel, bytes)
+        };
+        let ((_, plain), (kernel, fused)) = (run(&[]), run(anywhere));
+        let expected = if normed { "rms_norm_rope_attention_part" } else { "rope_attention_part" };
+        assert_eq!(kernel, Some(expected), "at {position}");
+        assert!(plain == fused, "other bytes at {position}");
+    }
+}

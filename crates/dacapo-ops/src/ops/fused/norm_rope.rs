@@ -12,9 +12,9 @@ use crate::wgsl::{ANGLE, INVOCATION, REDUCE, WIDE, plan_rows};
 /// Parameters of the kernels that rotate what they have normalized.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    rope: rope::Params,
-    eps: f32,
+pub(crate) struct Params {
+    pub rope: rope::Params,
+    pub eps: f32,
 }
 
 /// `rms_norm_in_place`, `rope`.

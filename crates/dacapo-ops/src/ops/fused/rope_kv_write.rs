@@ -14,11 +14,11 @@ use crate::wgsl::{ANGLE, FLOAT, INVOCATION, REDUCE, WIDE, plan_rows, row_workgro
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
-    write: kv_write::Params,
-    rope: rope::Params,
+pub(crate) struct Params {
+    pub write: kv_write::Params,
+    pub rope: rope::Params,
     /// Of the norm, where there is one.
-    eps: f32,
+    pub eps: f32,
 }
 
 /// `rope` of the keys, `kv_write`.
@@ -95,6 +95,43 @@ fn plan<const CACHE: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
     plan.scratch(dim + 2 * ctx.len(3))
 }
 
+/// A token's keys and values as products left them, and what happens to the keys.
+pub(crate) struct Token<'a> {
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+    pub position: u32,
+    /// Cosines and sines of its position's angles.
+    pub angles: (&'a [f32], &'a [f32]),
+    pub interleaved: bool,
+    /// Weight and epsilon of the norm.
+    pub norm: Option<(&'a [f32], f32)>,
+}
+
+/// Writes a token into the caches. `key` is scratch for one key.
+pub(crate) fn write_token<C: Element>(
+    write: &kv_write::Params,
+    token: &Token<'_>,
+    key: &mut [f32],
+    keys: &mut [C],
+    values: &mut [C],
+    convert: impl Fn(&[f32], &mut [C]),
+) {
+    let (dim, slots) = (write.key_dim as usize, write.capacity as usize);
+    let slot = token.position as usize % slots;
+    for (k, slots) in token.k.chunks_exact(dim).zip(keys.chunks_exact_mut(slots * dim)) {
+        key.copy_from_slice(k);
+        if let Some((weight, eps)) = token.norm {
+            norm_in_place(Level::best(), key, Some(weight), dim, eps);
+        }
+        rotate(key, token.angles.0, token.angles.1, token.interleaved);
+        convert(key, &mut slots[slot * dim..][..dim]);
+    }
+    let dim = write.value_dim as usize;
+    for (v, slots) in token.v.chunks_exact(dim).zip(values.chunks_exact_mut(slots * dim)) {
+        convert(v, &mut slots[slot * dim..][..dim]);
+    }
+}
+
 fn run_as<C: Element>(
     tile: &Tile<'_>,
     weight: Option<&[f32]>,
@@ -102,28 +139,21 @@ fn run_as<C: Element>(
     convert: impl Fn(&[f32], &mut [C]),
 ) {
     let Params { write, rope, eps } = tile.params();
-    let (dim, slots) = (write.key_dim as usize, write.capacity as usize);
     let position = tile.read::<u32>(2)[0];
-    let slot = position as usize % slots;
     let inv_freq = tile.read::<f32>(3);
-    let (key, rest) = tile.scratch().split_at_mut(dim);
+    let (key, rest) = tile.scratch().split_at_mut(write.key_dim as usize);
     let (cos, sin) = rest[..2 * inv_freq.len()].split_at_mut(inv_freq.len());
     angles(position, inv_freq, rope.attention_factor, cos, sin);
-    let mut keys = tile.write::<C>(cache);
-    for (k, slots) in tile.read::<f32>(0).chunks_exact(dim).zip(keys.slice().chunks_exact_mut(slots * dim)) {
-        key.copy_from_slice(k);
-        if let Some(weight) = weight {
-            norm_in_place(Level::best(), key, Some(weight), dim, eps);
-        }
-        rotate(key, cos, sin, rope.interleaved != 0);
-        convert(key, &mut slots[slot * dim..][..dim]);
-    }
-    let dim = write.value_dim as usize;
-    let mut values = tile.write::<C>(cache + 1);
-    for (v, slots) in tile.read::<f32>(1).chunks_exact(dim).zip(values.slice().chunks_exact_mut(slots * dim))
-    {
-        convert(v, &mut slots[slot * dim..][..dim]);
-    }
+    let token = Token {
+        k: tile.read(0),
+        v: tile.read(1),
+        position,
+        angles: (cos, sin),
+        interleaved: rope.interleaved != 0,
+        norm: weight.map(|weight| (weight, eps)),
+    };
+    let (mut keys, mut values) = (tile.write::<C>(cache), tile.write::<C>(cache + 1));
+    write_token(&write, &token, key, keys.slice(), values.slice(), convert);
 }
 
 fn dispatch(tile: &Tile<'_>, weight: Option<&[f32]>, cache: usize) {

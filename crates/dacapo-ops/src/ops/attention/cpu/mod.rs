@@ -8,6 +8,7 @@
 mod many;
 mod one;
 pub(super) mod split;
+pub(super) mod step;
 #[cfg(test)]
 mod tests;
 

@@ -59,17 +59,28 @@ fn part<E: Element>(tile: &Tile<'_>, widen: impl Fn(E) -> f32) {
     let p: Params = tile.params();
     let shape = shape(tile, &p, 3);
     let (head, token) = (tile.x(), tile.y());
-    let row = |cache: &'_ [E], position: usize, dim: usize| -> Vec<f32> {
+    let q = &tile.read::<f32>(0)[(token * shape.heads + head) * shape.key_dim..][..shape.key_dim];
+    let caches = (tile.read::<E>(1), tile.read::<E>(2));
+    part_of_head(&p, &shape, (head, token), q, caches, widen, tile.write::<f32>(4).row(0));
+}
+
+/// The rows of all splits of one head and token, whose query is `q`. `caches` are keys and values of all heads.
+pub(super) fn part_of_head<E: Element>(
+    p: &Params,
+    shape: &Shape,
+    (head, token): (usize, usize),
+    q: &[f32],
+    (keys, values): (&[E], &[E]),
+    widen: impl Fn(E) -> f32,
+    out: &mut [f32],
+) {
+    let row = |cache: &[E], position: usize, dim: usize| -> Vec<f32> {
         let at = ((head / shape.group) * shape.slots + position % shape.slots) * dim;
         cache[at..][..dim].iter().map(|&x| widen(x)).collect()
     };
-    let q = &tile.read::<f32>(0)[(token * shape.heads + head) * shape.key_dim..][..shape.key_dim];
-    let (keys, values) = (tile.read::<E>(1), tile.read::<E>(2));
-    let mut block = tile.write::<f32>(4);
-    let out = block.row(0);
     out.fill(0.0);
     let parts = shape.parts(token, p.splits as usize);
-    for ((first, end), out) in parts.zip(out.chunks_exact_mut(row_len(&p))) {
+    for ((first, end), out) in parts.zip(out.chunks_exact_mut(row_len(p))) {
         let score = |j| {
             let dot: f32 = q.iter().zip(row(keys, j, shape.key_dim)).map(|(q, k)| q * k).sum();
             shape.softcap.map_or(dot * shape.scale, |cap| cap * (dot * shape.scale / cap).tanh())

@@ -1,5 +1,7 @@
 //! The GPU twins of attention.
 
+pub(super) mod step;
+
 use dacapo::DType;
 use dacapo::gpu::{GpuContext, GpuLimits, GpuPlan, GpuTwin, Wgsl};
 

@@ -2,7 +2,11 @@
 //!
 //! `cargo bench -p dacapo-ops --bench attention -- DEVICE [FILTER]`, DEVICE being the index or a part of the name. One
 //! token over caches of some layers, one after the other with barriers, in microseconds for a layer and GB of keys and
-//! values per second; prompts in TFLOP/s. Times are those of whole command buffers, the quickest of some.
+//! values per second; prompts in TFLOP/s. Times are those of whole command buffers, the quickest of some. With `step` as the filter:
+//! graphs of one token with the rotation before attention and in it. With `sweep`: the ways of dividing the latter.
+
+mod step;
+mod sweep;
 
 use std::time::Instant;
 
@@ -63,6 +67,55 @@ impl Bench {
     }
 }
 
+/// Whether this is a software device, for which everything is smaller.
+fn is_slow(device: &Device) -> bool {
+    device.info().gpu.as_ref().is_some_and(|limits| limits.subgroup_size < 16)
+}
+
+/// Depths and slots for [`steps`] and [`sweeps`].
+fn depths(device: &Device) -> &'static [(usize, usize)] {
+    const ALL: [(usize, usize); 4] = [(128, 4096), (512, 4096), (4096, 4608), (32_768, 32_768)];
+    if is_slow(device) { &ALL[..2] } else { &ALL }
+}
+
+fn shape((_, heads, kv_heads, dim, layers): (&str, usize, usize, usize, usize), slow: bool) -> step::Shape {
+    step::Shape { heads, kv_heads, dim, layers: if slow { 2 } else { layers } }
+}
+
+/// A layer's rotation and attention, in groups of their own and in one.
+fn steps(device: &Device) -> Result<()> {
+    println!("{:<40} {:>19} {:>27}", "one token, in us a layer (groups)", "rotation before", "in attention");
+    for model in MODELS {
+        for &depth in depths(device) {
+            let [(old, old_groups), (new, groups)] =
+                step::seconds(device, shape(model, is_slow(device)), depth)?;
+            let rate = |seconds: f64| (depth.0 * model.2 * model.3 * 4) as f64 / seconds / 1e9;
+            println!(
+                "{:<40} {:>7.1} ({old_groups:.1}) {:>6.0} GB/s {:>7.1} ({groups:.1}) {:>6.0} GB/s",
+                format!("step {} depth {} of {}", model.0, depth.0, depth.1),
+                old * 1e6,
+                rate(old),
+                new * 1e6,
+                rate(new),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The quickest ways of dividing each step.
+fn sweeps(device: &Device) -> Result<()> {
+    println!("{:<50} {:>9} {:>9}", "one token, without what puts splits together", "us", "GB/s");
+    let slow = is_slow(device);
+    for model in MODELS {
+        for &(depth, _) in &depths(device)[..if slow { 1 } else { 4 }] {
+            println!("{} depth {depth}", model.0);
+            sweep::all(device, shape(model, slow), depth, if slow { 2 } else { 8 })?;
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     let device = args.next().unwrap_or_else(|| "0".into());
@@ -70,6 +123,11 @@ fn main() -> Result<()> {
     let select = device.parse().map_or(DeviceSelect::Name(device), DeviceSelect::Index);
     let device = Device::open(DeviceOptions::vulkan(select))?;
     println!("{}\n", device.info().name);
+    match filter.as_str() {
+        "step" => return steps(&device),
+        "sweep" => return sweeps(&device),
+        _ => {}
+    }
     println!("{:<40} {:>9} {:>9}", "one token", "us", "GB/s");
     for (model, heads, kv_heads, dim, layers) in MODELS {
         for depth in DEPTHS {

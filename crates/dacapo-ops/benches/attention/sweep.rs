@@ -10,6 +10,9 @@ use dacapo::{DType, Device, Dispatch, Kernel, Result};
 use super::RUNS;
 use super::step::{Shape, inv_freq};
 
+/// Kernels made so far: each has a name of its own.
+static NAMES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
 static PLAN: Mutex<Option<GpuPlan>> = Mutex::new(None);
 
 macro_rules! text {
@@ -43,10 +46,11 @@ fn kernel(heads: u32, pieces: u32, ahead: u32) -> &'static Kernel {
         text!("wgsl/angle.wgsl"),
     ];
     let twin: &'static GpuTwin = Box::leak(Box::new(GpuTwin {
-        variants: vec![Wgsl::new("sweep", parts.leak())].leak(),
+        variants: vec![Wgsl::new("sweep", parts.leak()).unrolled()].leak(),
         plan: |_| PLAN.lock().expect("nobody panics with it").clone().expect("set before dispatches"),
     }));
-    Box::leak(Box::new(Kernel { name: "sweep", gpu: Some(twin), ..**kernel.expect("it is there") }))
+    let name: &'static str = format!("sweep_{heads}_{pieces}_{ahead}_{}", NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).leak();
+    Box::leak(Box::new(Kernel { name, gpu: Some(twin), ..**kernel.expect("it is there") }))
 }
 
 /// What `step.rs` has, for one token, F16 caches and rotation of halves.

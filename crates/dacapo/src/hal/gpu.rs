@@ -37,17 +37,25 @@ pub struct Wgsl {
     pub parts: &'static [&'static str],
     /// What the device must offer.
     pub needs: GpuNeeds,
+    /// Whether compilers are asked to unroll its loops; see [`Wgsl::unrolled`].
+    pub unroll: bool,
 }
 
 impl Wgsl {
     /// A text that any device runs.
     pub const fn new(name: &'static str, parts: &'static [&'static str]) -> Self {
-        Wgsl { name, parts, needs: GpuNeeds::NOTHING }
+        Wgsl { name, parts, needs: GpuNeeds::NOTHING, unroll: false }
     }
 
     /// The same text with needs.
     pub const fn needs(self, needs: GpuNeeds) -> Self {
         Wgsl { needs, ..self }
+    }
+
+    /// The same text, its loops unrolled where compilers do as they are asked. For loops of few turns whose number is known
+    /// beforehand: arrays that they index can then be registers, where they would be memory otherwise.
+    pub const fn unrolled(self) -> Self {
+        Wgsl { unroll: true, ..self }
     }
 
     /// The whole text.

@@ -12,6 +12,7 @@ use super::context::{Context, lock};
 use super::descriptors::{Descriptors, Layout};
 use crate::hal::Pipeline;
 use crate::hal::gpu::{GpuPlan, GpuTwin};
+use crate::hal::info::DeviceKind;
 use crate::hal::kernel::Kernel;
 use crate::hal::wgsl::Shader;
 use crate::id_map::IdMap;
@@ -125,6 +126,9 @@ impl VulkanPipeline {
         let shader = slot.get_or_init(|| Shader::new(self.kernel, variant)).as_ref().map_err(Clone::clone)?;
         let special = shader.specialize(&plan.constants)?;
         special.check(shader.label(), &self.context.physical.limits)?;
+        // Compilers of software devices take minutes over unrolled loops, and have no registers to put arrays into.
+        let software = self.context.physical.info.kind == DeviceKind::Software;
+        let special = if software { special.rolled() } else { special };
         let words = special.spirv(shader.label())?;
         let pipeline = self.create(&words, special.workgroup_size()[0])?;
         lock(&self.owned).push(pipeline);

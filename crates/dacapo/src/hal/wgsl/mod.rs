@@ -23,6 +23,7 @@ pub struct Shader {
     module: Module,
     info: ModuleInfo,
     inline_bytes: usize,
+    unroll: bool,
 }
 
 /// A shader whose overrides have values.
@@ -30,6 +31,7 @@ pub struct Shader {
 pub struct Specialized {
     module: Module,
     info: ModuleInfo,
+    unroll: bool,
 }
 
 /// A variant of a kernel as SPIR-V: what a device is given. For tools and tests.
@@ -73,7 +75,7 @@ impl Shader {
             .parse(&text)
             .map_err(|error| fail(error.emit_to_string(&text)))?;
         let info = validator().validate(&module).map_err(|error| fail(error.emit_to_string(&text)))?;
-        let mut shader = Shader { label: label.clone(), module, info, inline_bytes: 0 };
+        let mut shader = Shader { label: label.clone(), module, info, inline_bytes: 0, unroll: variant.unroll };
         shader.check(kernel).map_err(fail)?;
         Ok(shader)
     }
@@ -98,7 +100,7 @@ impl Shader {
         let (module, info) =
             naga::back::pipeline_constants::process_overrides(&self.module, &self.info, None, &constants)
                 .map_err(|error| Error::Shader { kernel: self.label.clone(), message: error.to_string() })?;
-        Ok(Specialized { module: module.into_owned(), info: info.into_owned() })
+        Ok(Specialized { module: module.into_owned(), info: info.into_owned(), unroll: self.unroll })
     }
 
     fn check(&mut self, kernel: &Kernel) -> std::result::Result<(), String> {
@@ -145,6 +147,11 @@ impl Shader {
 }
 
 impl Specialized {
+    /// The same without asking for unrolled loops.
+    pub fn rolled(self) -> Self {
+        Specialized { unroll: false, ..self }
+    }
+
     /// Invocations of a workgroup in x, y and z.
     pub fn workgroup_size(&self) -> [u32; 3] {
         self.module.entry_points.first().map_or([1; 3], |entry| entry.workgroup_size)

@@ -20,6 +20,9 @@ impl Specialized {
         let mut instructions = Instructions::new(words).ok_or_else(|| fail("SPIR-V: not a module".into()))?;
         instructions.strip_layouts();
         instructions.order_memory_at_subgroup_barriers();
+        if self.unroll {
+            instructions.ask_for_unrolled_loops();
+        }
         Ok(instructions.words)
     }
 }
@@ -57,6 +60,7 @@ mod op {
     pub const DECORATE: u32 = 71;
     pub const MEMBER_DECORATE: u32 = 72;
     pub const CONTROL_BARRIER: u32 = 224;
+    pub const LOOP_MERGE: u32 = 246;
 }
 
 /// A module's words, cut into instructions.
@@ -130,6 +134,19 @@ impl Instructions {
             op::MEMBER_DECORATE => !(bare.contains(&words[1]) && MEMBER_LAYOUT.contains(&words[3])),
             _ => true,
         });
+    }
+
+    /// Sets the hint to unroll on every loop; the writer knows none.
+    fn ask_for_unrolled_loops(&mut self) {
+        const UNROLL: u32 = 1;
+        let mut at = HEADER;
+        while at < self.words.len() {
+            let first = self.words[at];
+            if first & 0xffff == op::LOOP_MERGE {
+                self.words[at + 3] = UNROLL;
+            }
+            at += (first >> 16) as usize;
+        }
     }
 
     /// Makes subgroup barriers order workgroup and storage memory. The writer has them order subgroup memory, which

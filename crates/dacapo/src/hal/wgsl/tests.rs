@@ -56,6 +56,21 @@ fn arrays_in_workgroup_memory_lose_their_stride_and_barriers_order_memory() {
 }
 
 #[test]
+fn loops_are_unrolled_where_a_text_asks_for_it() {
+    const TEXT: &str = "struct U32s { v: array<u32> }
+        @group(0) @binding(0) var<storage, read_write> y: U32s;
+        @compute @workgroup_size(1) fn main() { for (var i = 0u; i < 4u; i++) { y.v[i] = i; } }";
+    static PLAIN: GpuTwin = GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::linear(1) };
+    static KERNEL: Kernel = kernel(&[Binding::write("y")], &PLAIN);
+    let hints = |text: &Wgsl| {
+        let words = super::spirv(&KERNEL, text, &[]).expect("translates");
+        words.windows(4).filter(|w| w[0] == (4 << 16 | 246)).map(|w| w[3]).collect::<Vec<_>>()
+    };
+    assert_eq!(hints(&PLAIN.variants[0]), [0]);
+    assert_eq!(hints(&PLAIN.variants[0].unrolled()), [1]);
+}
+
+#[test]
 fn what_a_text_does_must_be_what_the_signature_says() {
     let wrong: &[&[Binding]] = &[
         &[Binding::write("x"), Binding::write("y")],

@@ -43,8 +43,8 @@ fn main(at: Invocation) {
                 for (var n = 0u; n < AHEAD; n++) {
                     if s + n * rows < count {
                         let largest = max(state.x, states_found[n].x);
-                        let before = exp_of(state.x - largest);
-                        let weight = exp_of(states_found[n].x - largest);
+                        let before = decay(state.x - largest);
+                        let weight = decay(states_found[n].x - largest);
                         sum = fma(vec4<f32>(weight), values[n], sum * before);
                         state = vec2<f32>(largest, fma(weight, states_found[n].y, state.y * before));
                     }
@@ -64,10 +64,10 @@ fn main(at: Invocation) {
             for (var r = 0u; r < rows; r++) {
                 largest = max(largest, states[r].x);
             }
-            var weights = sink.y * exp_of(sink.x - largest);
+            var weights = sink.y * decay(sink.x - largest);
             var total = vec4<f32>();
             for (var r = 0u; r < rows; r++) {
-                let weight = exp_of(states[r].x - largest);
+                let weight = decay(states[r].x - largest);
                 weights = fma(weight, states[r].y, weights);
                 total = fma(vec4<f32>(weight), sums[r * WIDTH + at.index], total);
             }

@@ -26,6 +26,7 @@ macro_rules! row {
                 $($more,)*
             ],
         )
+        .unrolled()
     };
 }
 
@@ -82,7 +83,8 @@ macro_rules! combine {
                     MATH,
                     $($more,)*
                 ],
-            )],
+            )
+            .unrolled()],
             plan: plan_combine,
         }
     };

@@ -22,6 +22,13 @@ struct Part { token: u32, head: u32, split: u32, index: u32 }
 
 // Below every score.
 const LEAST: f32 = -3.4028235e38;
+
+// e^x for x up to 0: how much less a score weighs than the largest. The device's own exponential is wrong by at most 3 + 2|x|
+// units in the last place; sums of weights need no more.
+fn decay(x: f32) -> f32 {
+    return exp2(x * 1.442695);
+}
+
 // Positions that a split has at least, the last apart.
 const LEAST_SPLIT: u32 = 64u;
 

@@ -159,12 +159,12 @@ fn main(at: Invocation) {
                 largest = subgroupMax(largest);
                 var sum = 0.0;
                 for (var j = at.lane; j < count; j += at.lanes) {
-                    let weight = exp_of(scores[g * TILE + j] - largest);
+                    let weight = decay(scores[g * TILE + j] - largest);
                     scores[g * TILE + j] = weight;
                     sum += weight;
                 }
                 sum = subgroupAdd(sum);
-                let correction = exp_of(state[n].x - largest);
+                let correction = decay(state[n].x - largest);
                 state[n] = vec2<f32>(largest, fma(state[n].y, correction, sum));
                 if at.lane == 0u {
                     corrections[g] = correction;

@@ -28,6 +28,7 @@ macro_rules! text {
                 PAIRS, INVOCATION, MATH, FLOAT, WIDE, ANGLE,
             ],
         )
+        .unrolled()
     };
 }
 

@@ -47,6 +47,7 @@ const NEW_VALUE: u32 = HEADS + 1u;
 // Pairs of a head's elements for each invocation of a subgroup.
 override KEY_SLOTS: u32 = (4u * KEY_PIECES + SUBGROUP - 1u) / SUBGROUP;
 override VALUE_SLOTS: u32 = (4u * VALUE_PIECES + SUBGROUP - 1u) / SUBGROUP;
+override SLOTS: u32 = max(KEY_SLOTS, VALUE_SLOTS);
 
 // The token's heads, all first halves of pieces before all second ones: `[HEADS + 2, 2, pieces]`.
 override HEAD_LEN: u32 = 2u * max(KEY_PIECES, VALUE_PIECES);
@@ -199,14 +200,21 @@ fn prepare(head: u32, position: u32, lane: u32) {
     var inverse = 1.0;
     if NORMED {
         var sum = 0.0;
-        for (var slot = lane; slot < dim / 2u; slot += SUBGROUP) {
-            let to = places(head, slot);
-            let pair = vec2<f32>(head_element(head, to.x), head_element(head, to.y));
-            sum = fma(pair.x, pair.x, fma(pair.y, pair.y, sum));
+        for (var n = 0u; n < SLOTS; n++) {
+            let slot = n * SUBGROUP + lane;
+            if slot < dim / 2u {
+                let to = places(head, slot);
+                let pair = vec2<f32>(head_element(head, to.x), head_element(head, to.y));
+                sum = fma(pair.x, pair.x, fma(pair.y, pair.y, sum));
+            }
         }
         inverse = inverseSqrt(subgroupAdd(sum) / f32(dim) + select(p.rotation.q_eps, p.rotation.k_eps, head == NEW_KEY));
     }
-    for (var slot = lane; slot < dim / 2u; slot += SUBGROUP) {
+    for (var n = 0u; n < SLOTS; n++) {
+        let slot = n * SUBGROUP + lane;
+        if slot >= dim / 2u {
+            break;
+        }
         let to = places(head, slot);
         var pair = vec2<f32>(head_element(head, to.x), head_element(head, to.y));
         if NORMED && rotated {
@@ -405,10 +413,10 @@ fn main(at: Invocation) {
         var weights = 0.0;
         for (var i = 0u; i < OWN; i++) {
             let seen_one = first + row.first + (mine + i) % AHEAD * ROWS < row.end;
-            scores[i] = select(0.0, exp_of(scores[i] - largest), seen_one);
+            scores[i] = select(0.0, decay(scores[i] - largest), seen_one);
             weights += scores[i];
         }
-        let correction = exp_of(state.x - largest);
+        let correction = decay(state.x - largest);
         state = vec2<f32>(largest, fma(state.y, correction, head_sum(weights)));
         for (var g = 0u; g < HEADS; g++) {
             let factor = subgroupShuffle(correction, row_lane + g * HEAD_LANES);
@@ -441,7 +449,7 @@ fn main(at: Invocation) {
     // The rows of a subgroup come together, then the subgroups.
     for (var mask = LANES; mask < SUBGROUP; mask *= 2u) {
         let largest = max(state.x, subgroupShuffleXor(state.x, mask));
-        let factor = exp_of(state.x - largest);
+        let factor = decay(state.x - largest);
         let part = state.y * factor;
         state = vec2<f32>(largest, part + subgroupShuffleXor(part, mask));
         for (var g = 0u; g < HEADS; g++) {
@@ -490,7 +498,7 @@ fn finish(heads_before: u32, first_head: u32, lowest: u32, split: u32, index: u3
             }
             for (var s = 0u; s < SUBGROUPS; s++) {
                 let found = states[place * SUBGROUPS + s];
-                let weight = exp_of(found.x - state.x);
+                let weight = decay(found.x - state.x);
                 state.y = fma(weight, found.y, state.y);
                 let source = ((place * SUBGROUPS + s) * 2u + i % 2u) * VALUE_PIECES + i / 2u;
                 total = fma(vec4<f32>(weight), sums[source], total);

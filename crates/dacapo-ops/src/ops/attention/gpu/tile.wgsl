@@ -139,14 +139,14 @@ fn find_weights(before: vec2<f32>, range: vec2<u32>, first: u32, index: u32) -> 
     for (var j = index % 4u; j < COLUMNS; j += 4u) {
         var weight = 0.0;
         if first + j >= range.x && first + j < range.y {
-            weight = exp_of(scores[start + j] - largest);
+            weight = decay(scores[start + j] - largest);
         }
         scores[start + j] = weight;
         sum += weight;
     }
     sum += subgroupShuffleXor(sum, 1u);
     sum += subgroupShuffleXor(sum, 2u);
-    let correction = exp_of(before.x - largest);
+    let correction = decay(before.x - largest);
     if index % 4u == 0u {
         corrections[index / 4u] = correction;
     }

@@ -37,9 +37,11 @@ const VULKAN_ON_THE_WAY: Gain = Gain {
     figure: "the three rows together 1.28, 1.17 and 1.03 times the speed of a decode step of Qwen3-0.6B, Llama-3.2-1B and Llama-3.1-8B on an H200",
 };
 
-/// A group of each layer less, for GPUs as well.
-const STEP: Gain =
-    Gain { backend: BackendKind::Vulkan, figure: "a group of each layer less; not measured yet" };
+/// A group of each layer less.
+const STEP: Gain = Gain {
+    backend: BackendKind::Vulkan,
+    figure: "a layer's attention, with copies in the place of products, takes 0.67 to 0.74 of the time on an H200 at 128 positions, 0.75 to 0.78 at 4096",
+};
 
 /// A dispatch of this kernel that shares an input with the first step.
 const fn beside(kernel: &'static str) -> FuseStep {

@@ -49,7 +49,11 @@ fn kernel(heads: u32, pieces: u32, ahead: u32) -> &'static Kernel {
         variants: vec![Wgsl::new("sweep", parts.leak()).unrolled()].leak(),
         plan: |_| PLAN.lock().expect("nobody panics with it").clone().expect("set before dispatches"),
     }));
-    let name: &'static str = format!("sweep_{heads}_{pieces}_{ahead}_{}", NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).leak();
+    let name: &'static str = format!(
+        "sweep_{heads}_{pieces}_{ahead}_{}",
+        NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    )
+    .leak();
     Box::leak(Box::new(Kernel { name, gpu: Some(twin), ..**kernel.expect("it is there") }))
 }
 

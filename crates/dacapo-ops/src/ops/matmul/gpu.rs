@@ -161,19 +161,25 @@ struct MatvecTuning {
     small_threads: u32,
     /// Most invocations that share 32 rows of a gated MLP.
     gated_threads: u32,
-    /// Whether an invocation takes two blocks at a time. It doubles what a driver has to compile.
-    pairs: bool,
+    /// Values of a row from which on it is long: a workgroup takes as many rows as it can, since making activations ready
+    /// takes its time, and has half as many invocations for a gated MLP, so that a processor holds several workgroups, each
+    /// of which reads while others wait.
+    long: usize,
+    /// Blocks in a row up to which an invocation takes two at a time. More invocations with fewer registers read faster
+    /// where there is more to read.
+    pair_blocks: u32,
 }
 
 /// For devices with many processors, and for software devices, whose workgroups are loops.
 const MATVEC_WIDE: MatvecTuning = MatvecTuning {
-    threads: [64, 256],
+    threads: [64, 512],
     blocks: 2,
     workgroups: 1,
     small: 4 << 20,
-    small_threads: 512,
+    small_threads: 1024,
     gated_threads: 512,
-    pairs: true,
+    long: 4096,
+    pair_blocks: 32,
 };
 const MATVEC_NARROW: MatvecTuning = MatvecTuning {
     threads: [16, 32],
@@ -182,7 +188,8 @@ const MATVEC_NARROW: MatvecTuning = MatvecTuning {
     small: 1 << 14,
     small_threads: 32,
     gated_threads: 64,
-    pairs: false,
+    long: usize::MAX,
+    pair_blocks: 0,
 };
 
 impl MatvecTuning {
@@ -191,10 +198,10 @@ impl MatvecTuning {
     }
 
     /// Quads of rows of a workgroup.
-    fn quads(&self, limits: &GpuLimits, panels: usize) -> u32 {
+    fn quads(&self, limits: &GpuLimits, panels: usize, k: usize) -> u32 {
         let wanted = (limits.processors * self.workgroups) as usize;
         let mut quads = 4u32.min(limits.subgroup_size);
-        while quads > 2 && panels * (4 / quads as usize) < wanted {
+        while quads > 2 && k < self.long && panels * (4 / quads as usize) < wanted {
             quads /= 2;
         }
         quads
@@ -233,14 +240,14 @@ fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
 /// `unit` is what invocations come in: subgroups, or more.
 fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize, unit: u32) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
-    let quads = tuning.quads(limits, n.div_ceil(ROWS));
+    let quads = tuning.quads(limits, n.div_ceil(ROWS), k);
     let threads = tuning.threads(limits, quads, (k / BLOCK) as u32, unit);
     let plan = GpuPlan::linear(n.div_ceil(4 * quads as usize));
     panel_constants(plan, format, k)
         .constant("THREADS", threads)
         .constant("SUBGROUP", limits.subgroup_size)
         .constant("QUADS", quads)
-        .constant("PAIRS", u32::from(tuning.pairs))
+        .constant("PAIRS", u32::from((k / BLOCK) as u32 <= tuning.pair_blocks))
         .constant("TOKENS", tokens as u32)
 }
 
@@ -248,7 +255,7 @@ fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: u
 fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, unit: u32) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     let subgroup = limits.subgroup_size;
-    let quads = tuning.quads(limits, n.div_ceil(ROWS)).min(subgroup / 4);
+    let quads = tuning.quads(limits, n.div_ceil(ROWS), k).min(subgroup / 4);
     let most = tuning.small_threads.min(limits.workgroup_size).max(unit);
     let wanted = 4 * quads * (k / BLOCK) as u32;
     // As few rounds as possible, then as few invocations for them.
@@ -370,13 +377,14 @@ fn plan_gated(context: &GpuContext<'_>) -> GpuPlan {
     let subgroup = limits.subgroup_size;
     // Four quads of each of four panels: 16 invocations for each slot.
     let wanted = 16 * ((k / BLOCK) as u32).div_ceil(tuning.blocks);
-    let most = tuning.gated_threads.min(limits.workgroup_size);
+    let share = if k < tuning.long { 1 } else { 2 };
+    let most = (tuning.gated_threads / share).min(limits.workgroup_size);
     let unit = (4 * subgroup).next_multiple_of(8);
     let threads = wanted.min(most).next_multiple_of(unit).min(most.max(unit) / unit * unit);
     panel_constants(GpuPlan::linear(n.div_ceil(2 * ROWS)), format, k)
         .constant("THREADS", threads)
         .constant("SUBGROUP", subgroup)
-        .constant("PAIRS", u32::from(tuning.pairs))
+        .constant("PAIRS", u32::from((k / BLOCK) as u32 <= tuning.pair_blocks))
         .constant("FUNCTION", function)
 }
 
@@ -453,8 +461,10 @@ mod tests {
 
     #[test]
     fn a_small_matrix_keeps_all_processors_busy() {
-        let plan = matvec(&limits(32), FOUR_BITS, 1024, 4096, 1, 32);
+        let plan = matvec(&limits(32), FOUR_BITS, 1024, 2048, 1, 32);
         assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (2, [128, 1, 1]));
+        let long = matvec(&limits(32), FOUR_BITS, 1024, 4096, 1, 32);
+        assert_eq!((constant(&long, "QUADS"), long.workgroups), (4, [64, 1, 1]), "its rows are long");
         let plan = matvec(&limits(32), FOUR_BITS, 14_336, 4096, 1, 32);
         assert_eq!((constant(&plan, "QUADS"), plan.workgroups), (4, [896, 1, 1]));
     }

@@ -75,7 +75,8 @@ impl Shader {
             .parse(&text)
             .map_err(|error| fail(error.emit_to_string(&text)))?;
         let info = validator().validate(&module).map_err(|error| fail(error.emit_to_string(&text)))?;
-        let mut shader = Shader { label: label.clone(), module, info, inline_bytes: 0, unroll: variant.unroll };
+        let mut shader =
+            Shader { label: label.clone(), module, info, inline_bytes: 0, unroll: variant.unroll };
         shader.check(kernel).map_err(fail)?;
         Ok(shader)
     }

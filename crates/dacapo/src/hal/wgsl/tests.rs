@@ -60,7 +60,8 @@ fn loops_are_unrolled_where_a_text_asks_for_it() {
     const TEXT: &str = "struct U32s { v: array<u32> }
         @group(0) @binding(0) var<storage, read_write> y: U32s;
         @compute @workgroup_size(1) fn main() { for (var i = 0u; i < 4u; i++) { y.v[i] = i; } }";
-    static PLAIN: GpuTwin = GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::linear(1) };
+    static PLAIN: GpuTwin =
+        GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::linear(1) };
     static KERNEL: Kernel = kernel(&[Binding::write("y")], &PLAIN);
     let hints = |text: &Wgsl| {
         let words = super::spirv(&KERNEL, text, &[]).expect("translates");

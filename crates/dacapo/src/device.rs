@@ -8,6 +8,7 @@ use std::time::Duration;
 #[cfg(not(feature = "vulkan"))]
 use crate::Error;
 use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
+use crate::dispatch::Dispatch;
 use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
@@ -157,6 +158,13 @@ impl Device {
     /// Whether the device has code for this kernel.
     pub fn supports(&self, kernel: &'static Kernel) -> bool {
         self.inner.backend.supports(kernel)
+    }
+
+    /// Whether the device can run this dispatch, as far as its kernel's plan tells.
+    pub(crate) fn fits(&self, dispatch: &Dispatch) -> Result<()> {
+        let bound = dispatch.bind()?;
+        let (kernel, grid) = (dispatch.kernel(), dispatch.threads());
+        self.inner.backend.fits(kernel, &bound.resolved, &bound.params, grid)
     }
 
     /// A buffer of zeros.

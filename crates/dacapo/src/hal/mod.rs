@@ -59,6 +59,19 @@ pub(crate) trait Backend: Send + Sync + Debug {
         true
     }
 
+    /// Whether a dispatch of a kernel that is supported would run here, as far as that can be told from its plan: it may
+    /// ask for more workgroup memory than there is. Memory need not exist yet.
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        let _ = (kernel, args, params, grid);
+        Ok(())
+    }
+
     /// An empty command buffer.
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>>;
 

@@ -149,6 +149,16 @@ impl Backend for FaultBackend {
         !lacks && self.inner.supports(kernel)
     }
 
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        self.inner.fits(kernel, args, params, grid)
+    }
+
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {
         self.cue.check()?;
         let inner = self.inner.command_buffer(label)?;

@@ -14,7 +14,8 @@ use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
-use crate::hal::{Backend, CommandBuffer, Memory, Pipeline, Upcoming};
+use crate::hal::wgsl::translator::Translator;
+use crate::hal::{Backend, CommandBuffer, Memory, Pipeline, ResolvedArg, Upcoming};
 use crate::{Error, Result};
 
 mod cache;
@@ -61,6 +62,7 @@ pub(crate) struct VulkanBackend {
     maker: Maker,
     transfer: Arc<Transfer>,
     cache: Arc<PipelineCache>,
+    translator: Arc<Translator>,
 }
 
 impl VulkanBackend {
@@ -77,7 +79,9 @@ impl VulkanBackend {
         let transfer = Transfer::new(&queue, &pools);
         let cache = PipelineCache::open(&context, options.cache.as_ref())?;
         let descriptors = Descriptors::new(&context);
-        Ok(VulkanBackend { context, maker: Maker { queue, pools, descriptors }, transfer, cache })
+        let translator = Arc::new(Translator::new(context.physical.limits.clone()));
+        let maker = Maker { queue, pools, descriptors };
+        Ok(VulkanBackend { context, maker, transfer, cache, translator })
     }
 }
 
@@ -117,12 +121,23 @@ impl Backend for VulkanBackend {
             &self.context,
             &self.cache,
             &self.maker.descriptors,
+            &self.translator,
             kernel,
         )?))
     }
 
     fn supports(&self, kernel: &'static Kernel) -> bool {
         kernel.gpu.is_some_and(|twin| twin.runs_on(&self.context.physical.limits))
+    }
+
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        self.translator.check(kernel, args, params, grid)
     }
 
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {

@@ -9,6 +9,7 @@ use super::signature::Access;
 use crate::{Error, Result};
 
 pub mod spirv;
+pub mod translator;
 
 /// Name of the entry point of every text.
 pub const ENTRY: &str = "main";

@@ -63,6 +63,11 @@ const BEHIND: usize = 5;
 const FILL: u8 = 0xa5;
 
 impl Bench {
+    /// With views that begin where allocations do.
+    pub fn on(device: &Device) -> Self {
+        Bench::new(device, 0)
+    }
+
     fn new(device: &Device, before: usize) -> Self {
         Bench { device: device.clone(), before, made: RefCell::default() }
     }

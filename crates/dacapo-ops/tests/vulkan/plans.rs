@@ -108,6 +108,7 @@ fn small_operations(device: &Device, widths: Widths, rows: usize) -> Result<Comp
     dacapo_ops::softcap(enc, &x, &out, 2.0)?;
     dacapo_ops::softcap_in_place(enc, &x, 2.0)?;
     dacapo_ops::place(enc, &x, &wide, 3)?;
+    dacapo_ops::place_first(enc, &x, &wide)?;
     dacapo_ops::copy(enc, &x, &out)?;
     dacapo_ops::copy(enc, &x, &narrow.slice_view(1, &[x.len()])?)?;
     dacapo_ops::softmax(enc, &logits, &it.device.transient(DType::F32, &[1, vocabulary])?, 1.0)?;

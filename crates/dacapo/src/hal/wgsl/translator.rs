@@ -36,15 +36,14 @@ impl Hash for Key {
     }
 }
 
-/// Kernel by its address, and variant.
-type TextKey = (usize, usize);
+/// Texts by their kernel's address and their variant. Who asks first translates, the others wait.
+type Shaders = HashMap<(usize, usize), Arc<OnceLock<Result<Arc<Shader>>>>>;
 
 /// The texts of kernels for a device with certain limits. It needs no device: tests ask it about ones that are not there.
 #[derive(Debug)]
 pub struct Translator {
     limits: GpuLimits,
-    /// Who asks first translates, the others wait.
-    shaders: Mutex<HashMap<TextKey, Arc<OnceLock<Result<Arc<Shader>>>>>>,
+    shaders: Mutex<Shaders>,
     fitting: Mutex<HashMap<(usize, Key), Result<()>>>,
 }
 

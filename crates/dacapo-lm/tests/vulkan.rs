@@ -5,9 +5,10 @@ mod support;
 
 use std::ops::ControlFlow;
 
+use dacapo::gpu::GpuCaps;
 use dacapo::{Device, DeviceOptions};
 use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling, Stage, graph_options};
-use dacapo_testkit::{assert_silent, vulkan as device};
+use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use support::fixtures::{Fixture, for_all};
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
@@ -70,5 +71,18 @@ fn the_demo_model_writes_what_it_writes_on_the_cpu() {
         let prompt = "Once upon a time";
         assert_eq!(story(&device, prompt, sampling.clone()), story(&cpu, prompt, sampling));
     }
+    assert_silent(&device);
+}
+
+/// A device that offers no more than Vulkan promises runs the same models, to the same text.
+#[test]
+fn the_least_device_writes_what_the_cpu_writes() {
+    let options = DeviceOptions { gpu_caps: GpuCaps::LEAST, ..vulkan_options() };
+    let Some(device) = dacapo_testkit::open(options) else { return };
+    let cpu = Device::open(DeviceOptions::default()).unwrap();
+    // Long enough that positions are split between workgroups, and for tiles of tokens.
+    let prompt = "Once upon a time there was a little dog who liked to run. ".repeat(3);
+    let greedy = Sampling::default();
+    assert_eq!(story(&device, &prompt, greedy.clone()), story(&cpu, &prompt, greedy));
     assert_silent(&device);
 }

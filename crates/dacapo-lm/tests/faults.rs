@@ -1,9 +1,11 @@
-//! One fault at each turn of a whole generation: an error, nothing worse, and everything in order afterwards.
+//! One fault at each turn of a whole generation: an error, nothing worse, and everything in order afterwards. On the
+//! processor, and at some of the turns on a Vulkan device, by default a software one.
 
 use std::ops::ControlFlow;
 
 use dacapo::{Device, DeviceOptions, FaultPlan, FaultPoint};
 use dacapo_lm::{Error, GenerateOptions, LoadOptions, Model};
+use dacapo_testkit::{assert_silent, vulkan_options};
 
 const PROMPT: [u32; 5] = [503, 502, 257, 377, 11];
 
@@ -15,15 +17,32 @@ fn generate(device: &Device) -> Result<Vec<u32>, Error> {
     Ok(session.generate(&PROMPT, &options, &mut |_| ControlFlow::Continue(()))?.tokens)
 }
 
-fn open(fault: Option<FaultPlan>) -> Device {
+/// The processor, with something that fails.
+fn processor(fault: Option<FaultPlan>) -> Device {
     Device::open(DeviceOptions { threads: Some(2), fault, ..DeviceOptions::default() }).unwrap()
 }
 
-/// Lets every `stride`th turn of `at` fail until a run meets no fault. Returns how many runs failed.
-fn sweep(at: FaultPoint, stride: u64, usable_after: bool) -> usize {
+/// The Vulkan device to test on, with something that fails.
+fn vulkan(fault: Option<FaultPlan>) -> Device {
+    Device::open(DeviceOptions { fault, ..vulkan_options() }).unwrap()
+}
+
+/// Whether there is one; else a visible skip.
+fn has_vulkan() -> bool {
+    dacapo_testkit::vulkan().is_some()
+}
+
+/// Lets one turn of `at` after the other fail, those that `turns` names, until a run meets no fault. Returns how many runs
+/// failed.
+fn sweep(
+    open: fn(Option<FaultPlan>) -> Device,
+    at: FaultPoint,
+    turns: impl Iterator<Item = u64>,
+    usable_after: bool,
+) -> usize {
     let expected = generate(&open(None)).unwrap();
     let mut failures = 0;
-    for nth in (1..).step_by(stride as usize) {
+    for nth in turns {
         let device = open(Some(FaultPlan { at, nth }));
         let meter = device.memory_meter();
         match generate(&device) {
@@ -35,6 +54,7 @@ fn sweep(at: FaultPoint, stride: u64, usable_after: bool) -> usize {
                 failures += 1;
                 let message = error.to_string();
                 assert!(!message.is_empty() && !message.contains('\n'), "{at:?} {nth}: {message:?}");
+                assert!(message.contains(named(at)), "{at:?} {nth}: {message:?}");
                 if usable_after {
                     // A failure that nobody was told of may surface once more; the fault itself is over.
                     let _ = device.wait_idle();
@@ -44,44 +64,97 @@ fn sweep(at: FaultPoint, stride: u64, usable_after: bool) -> usize {
                 }
             }
         }
+        assert_silent(&device);
         drop(device);
         assert_eq!(meter.in_use().bytes, 0, "{at:?} {nth}: memory left behind");
     }
     failures
 }
 
+/// What the message of a failure says.
+fn named(at: FaultPoint) -> &'static str {
+    match at {
+        FaultPoint::Allocate => "out of memory: cannot allocate ",
+        FaultPoint::MapFile => "mapping failed on request",
+        FaultPoint::Pipeline => "the pipeline of kernel ",
+        FaultPoint::Encode => "encoding of dispatch ",
+        FaultPoint::DeviceLost => "device lost: ",
+        _ => "failed",
+    }
+}
+
+/// Every turn.
+fn all() -> impl Iterator<Item = u64> {
+    1..
+}
+
+/// Turns that lie further and further apart: of the first calls, and of those of every later stage.
+fn some() -> impl Iterator<Item = u64> {
+    (0..).map(|i: u64| 1 + i.pow(4))
+}
+
 #[test]
 fn memory_that_is_not_there() {
-    assert!(sweep(FaultPoint::Allocate, 1, true) > 20);
+    assert!(sweep(processor, FaultPoint::Allocate, all(), true) > 20);
 }
 
 #[test]
 fn a_file_that_cannot_be_mapped() {
-    assert!(sweep(FaultPoint::MapFile, 1, true) > 20);
+    assert!(sweep(processor, FaultPoint::MapFile, all(), true) > 20);
 }
 
 #[test]
 fn a_kernel_that_cannot_be_made_ready() {
-    assert!(sweep(FaultPoint::Pipeline, 1, true) > 8);
+    assert!(sweep(processor, FaultPoint::Pipeline, all(), true) > 8);
 }
 
 #[test]
 fn a_dispatch_that_cannot_be_encoded() {
-    assert!(sweep(FaultPoint::Encode, 1, true) > 20);
+    assert!(sweep(processor, FaultPoint::Encode, all(), true) > 20);
 }
 
 #[test]
 fn a_submission_that_is_refused() {
-    assert!(sweep(FaultPoint::Submit, 1, true) > 20);
+    assert!(sweep(processor, FaultPoint::Submit, all(), true) > 20);
 }
 
 #[test]
 fn a_submission_that_fails() {
-    assert!(sweep(FaultPoint::Complete, 1, true) > 20);
+    assert!(sweep(processor, FaultPoint::Complete, all(), true) > 20);
 }
 
 #[test]
 fn a_device_that_is_lost() {
-    assert!(sweep(FaultPoint::DeviceLost, 3, false) > 20);
-    assert!(generate(&open(None)).is_ok(), "a device opened afterwards");
+    assert!(sweep(processor, FaultPoint::DeviceLost, all().step_by(3), false) > 20);
+    assert!(generate(&processor(None)).is_ok(), "a device opened afterwards");
+}
+
+#[test]
+fn vulkan_memory_that_is_not_there() {
+    assert!(!has_vulkan() || sweep(vulkan, FaultPoint::Allocate, some(), true) > 3);
+}
+
+#[test]
+fn a_vulkan_kernel_that_cannot_be_made_ready() {
+    assert!(!has_vulkan() || sweep(vulkan, FaultPoint::Pipeline, some(), true) > 1);
+}
+
+#[test]
+fn a_vulkan_dispatch_that_cannot_be_encoded() {
+    assert!(!has_vulkan() || sweep(vulkan, FaultPoint::Encode, some(), true) > 3);
+}
+
+#[test]
+fn a_vulkan_submission_that_is_refused() {
+    assert!(!has_vulkan() || sweep(vulkan, FaultPoint::Submit, some(), true) > 1);
+}
+
+// A single submission does not fail on a GPU: it ends, or the device is lost.
+
+#[test]
+fn a_vulkan_device_that_is_lost() {
+    if has_vulkan() {
+        assert!(sweep(vulkan, FaultPoint::DeviceLost, some(), false) > 3);
+        assert!(generate(&vulkan(None)).is_ok(), "a device opened afterwards");
+    }
 }

@@ -10,7 +10,9 @@ use super::file::MappedFile;
 use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
-use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
+use super::{
+    Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming,
+};
 use crate::profile::Span;
 use crate::{Error, Result};
 
@@ -42,7 +44,8 @@ pub enum FaultPoint {
     Barrier,
     /// A command buffer is refused: [`Error::Injected`].
     Submit,
-    /// A submission fails after its work was done: [`Error::KernelFailed`].
+    /// A submission fails after its work was done: [`Error::KernelFailed`]. Only on the CPU: on a GPU it ends, or the device
+    /// is lost.
     Complete,
     /// The device is lost, at the nth call of any kind: [`Error::DeviceLost`], then and ever after.
     DeviceLost,

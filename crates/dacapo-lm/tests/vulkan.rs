@@ -1,6 +1,10 @@
 //! Whole models on a Vulkan device, by default a software one: against transformers' logits and greedy tokens, and
 //! against the CPU. Where there is no device the tests are skipped and say so, unless `DACAPO_REQUIRE_VULKAN` is set.
 
+#[path = "../examples/common/mod.rs"]
+mod common;
+#[path = "../examples/soak/run.rs"]
+mod soak;
 mod support;
 
 use std::ops::ControlFlow;
@@ -10,6 +14,8 @@ use dacapo::{Device, DeviceOptions};
 use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling, Stage, graph_options};
 use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use support::fixtures::{Fixture, for_all};
+use support::measure::{Reading, logits};
+use support::{Differences, F32, INT8, random};
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
     let options = LoadOptions { exact, ..LoadOptions::default() };
@@ -84,5 +90,45 @@ fn the_least_device_writes_what_the_cpu_writes() {
     let prompt = "Once upon a time there was a little dog who liked to run. ".repeat(3);
     let greedy = Sampling::default();
     assert_eq!(story(&device, &prompt, greedy.clone()), story(&cpu, &prompt, greedy));
+    assert_silent(&device);
+}
+
+/// A model of the widths of a real one: the texts and divisions that its products and heads get are others than those of
+/// the tiny checkpoints.
+#[test]
+fn a_model_of_real_widths_agrees_with_the_cpu() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    random::write(folder.path());
+    let checkpoint = dacapo_lm::Checkpoint::open(folder.path()).unwrap();
+    let cpu = Device::open(DeviceOptions::default()).unwrap();
+    let tokens = common::tokens(5, 64, random::VOCABULARY);
+    for (exact, profile) in [(true, F32), (false, INT8)] {
+        let [found, reference] =
+            [&device, &cpu].map(|device| common::load(device, &checkpoint, exact, None).unwrap());
+        // As generation reads them there are fewer, since each is a pass.
+        for (reading, count) in [(Reading::Prompt, 64), (Reading::Decode, 4)] {
+            let tokens = &tokens[..count];
+            let [found, reference] =
+                [&found, &reference].map(|model| logits(model, tokens, reading).unwrap());
+            let differences = Differences::measure(&found, &reference, random::VOCABULARY);
+            let wrong = differences.outside(&profile);
+            assert!(wrong.is_empty(), "exact {exact}, {reading:?}: {wrong:?}");
+            eprintln!("exact {exact}, {reading:?}: {differences:?}");
+        }
+    }
+    assert_silent(&device);
+}
+
+/// What `examples/soak` does for hours, for a moment.
+#[test]
+fn generation_stays_the_same_and_leaves_nothing_behind() {
+    let Some(device) = device() else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = common::load(&device, &checkpoint, false, None).unwrap();
+    let soak = soak::Soak { contexts: vec![24, 300], each: 12, steps: 40, seed: 3 };
+    let mut lines = vec![];
+    let done = soak.run(&model, &mut |line| lines.push(line)).unwrap();
+    assert_eq!((done.rounds, done.steps, lines.len()), (2, 48, 4), "{lines:?}");
     assert_silent(&device);
 }

@@ -18,7 +18,7 @@ use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
-use crate::hal::{Backend, Completion, Memory};
+use crate::hal::{Backend, Completion, Importance, Memory};
 use crate::profile::{Counters, SharedCounters};
 use crate::registry::KernelRegistry;
 use crate::residency::Members;
@@ -173,7 +173,7 @@ impl Device {
     /// If the memory cannot be had.
     pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
-        let memory = self.allocate(len * dtype.size())?;
+        let memory = self.allocate(len * dtype.size(), Importance::Lasting)?;
         Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
@@ -274,9 +274,9 @@ impl Device {
     }
 
     /// Zeroed memory, for a new allocation.
-    pub(crate) fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+    pub(crate) fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
         self.inner.state.check()?;
-        self.note(self.inner.backend.allocate(bytes))
+        self.note(self.inner.backend.allocate(bytes, importance))
     }
 
     pub(crate) fn allocation(

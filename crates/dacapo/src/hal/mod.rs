@@ -33,13 +33,23 @@ use kernel::Kernel;
 use meter::MemoryMeter;
 use signature::Access;
 
+/// What should stay in a device's own memory if there is not enough of it for all programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
+pub(crate) enum Importance {
+    /// Weights, caches: read in every step.
+    Lasting,
+    /// Values within graphs, blocks of pools.
+    Scratch,
+}
+
 /// A device that can hold memory and run command buffers.
 pub(crate) trait Backend: Send + Sync + Debug {
     /// What the device is and can do.
     fn info(&self) -> &DeviceInfo;
 
     /// Zeroed memory of at least `bytes` bytes, aligned for every element type.
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>>;
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>>;
 
     /// Memory that is a part of a file, read-only, copied only if the device cannot read it in place.
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>>;

@@ -11,7 +11,7 @@ use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
 use super::{
-    Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming,
+    Backend, CommandBuffer, Completion, Importance, Memory, Pipeline, Recording, ResolvedArg, Upcoming,
 };
 use crate::profile::Span;
 use crate::{Error, Result};
@@ -120,11 +120,11 @@ impl Backend for FaultBackend {
         self.inner.info()
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
         if self.cue.call(FaultPoint::Allocate, &|| format!("an allocation of {bytes} bytes"))? {
             return Err(Error::OutOfMemory { requested: bytes, device: self.info().name.clone() });
         }
-        self.inner.allocate(bytes)
+        self.inner.allocate(bytes, importance)
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {

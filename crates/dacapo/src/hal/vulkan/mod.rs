@@ -15,7 +15,7 @@ use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
 use crate::hal::wgsl::translator::Translator;
-use crate::hal::{Backend, CommandBuffer, Memory, Pipeline, ResolvedArg, Upcoming};
+use crate::hal::{Backend, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
 use crate::{Error, Result};
 
 mod cache;
@@ -23,6 +23,7 @@ mod command;
 mod context;
 mod descriptors;
 mod event;
+mod heaps;
 mod instance;
 mod memory;
 mod physical;
@@ -102,8 +103,8 @@ impl Backend for VulkanBackend {
         &self.context.physical.info
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(memory::VulkanMemory::new(&self.context, &self.transfer, bytes)?))
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
+        Ok(Arc::new(memory::VulkanMemory::new(&self.context, &self.transfer, bytes, importance)?))
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
@@ -111,7 +112,7 @@ impl Backend for VulkanBackend {
         if offset.checked_add(len).is_none_or(|end| end > limit) {
             return Err(Error::OutOfBounds { start: offset, len, limit, dtype: crate::DType::U8 });
         }
-        let memory = memory::VulkanMemory::new(&self.context, &self.transfer, len)?;
+        let memory = memory::VulkanMemory::new(&self.context, &self.transfer, len, Importance::Lasting)?;
         memory.write(0, &file.bytes()[offset..offset + len])?;
         Ok(Arc::new(memory.into_read_only()))
     }

@@ -98,6 +98,29 @@ fn memory_that_is_not_there() {
     assert!(sweep(processor, FaultPoint::Allocate, all(), true) > 20);
 }
 
+/// Each block of memory that a model asks for while it is loaded and its cache made is told by what it is for, and what
+/// would need less.
+#[test]
+fn missing_memory_is_told_by_its_use() {
+    let message = |nth| {
+        let device = processor(Some(FaultPlan { at: FaultPoint::Allocate, nth }));
+        generate(&device).err().map(|error| error.to_string())
+    };
+    let all: Vec<String> = (1..).map_while(message).collect();
+    let weights =
+        all.iter().filter(|text| text.ends_with("; a checkpoint with fewer bits for each weight needs less"));
+    assert!(weights.clone().count() > 20);
+    assert!(
+        weights.clone().any(|text| text.starts_with("tensor \"blk.0.attn_q.weight\": out of memory: ")),
+        "{all:?}"
+    );
+    // Two for each of six layers, and the first cache grows by none.
+    let caches = all.iter().filter(|text| text.ends_with("; a smaller context needs less"));
+    assert_eq!(caches.clone().count(), 12);
+    let start = "keys and values of 256 positions, 786432 bytes in all layers: out of memory: cannot allocate 65536 bytes";
+    assert!(caches.clone().all(|text| text.starts_with(start)), "{all:?}");
+}
+
 #[test]
 fn a_file_that_cannot_be_mapped() {
     assert!(sweep(processor, FaultPoint::MapFile, all(), true) > 20);

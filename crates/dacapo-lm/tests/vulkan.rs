@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use dacapo::gpu::GpuCaps;
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling, Stage, graph_options};
+use dacapo_lm::{GenerateOptions, LoadOptions, LoadProgress, Model, Sampling, Stage, graph_options};
 use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use support::fixtures::{Fixture, for_all};
 use support::measure::{Reading, logits};
@@ -131,4 +131,24 @@ fn generation_stays_the_same_and_leaves_nothing_behind() {
     let done = soak.run(&model, &mut |line| lines.push(line)).unwrap();
     assert_eq!((done.rounds, done.steps, lines.len()), (2, 48, 4), "{lines:?}");
     assert_silent(&device);
+}
+
+/// Loading onto a GPU is not over before everything is there.
+#[test]
+fn progress_covers_the_upload() {
+    let Some(device) = device() else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let held = || device.memory_in_use().bytes;
+    let mut steps: Vec<(LoadProgress, u64)> = vec![];
+    let progress = &mut |step| steps.push((step, held()));
+    let model = Model::from_checkpoint(&device, &checkpoint, &LoadOptions::default(), progress).unwrap();
+    assert!(steps.is_sorted_by_key(|(step, _)| step.done_bytes), "{steps:?}");
+    let (last, _) = steps[steps.len() - 1];
+    assert_eq!(last.done_bytes, last.total_bytes);
+    let there = model.footprint().weight_bytes;
+    for (step, held) in steps {
+        // Panels take about as much as the file's blocks; what is reported lies on the device already.
+        let reported = step.done_bytes as f64 / step.total_bytes as f64;
+        assert!(held as f64 >= 0.8 * reported * there as f64, "{step:?}: {held} of {there} bytes");
+    }
 }

@@ -2,7 +2,7 @@
 
 use dacapo::{Buffer, CommandEncoder, DType, Device};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Positions that a cache starts with; it doubles from there.
 const START: usize = 256;
@@ -12,6 +12,8 @@ const START: usize = 256;
 pub(crate) struct KvCache {
     device: Device,
     layers: Vec<(Buffer, Buffer)>,
+    /// Layers that there are to be.
+    count: usize,
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
@@ -32,6 +34,7 @@ impl KvCache {
         let mut cache = KvCache {
             device: device.clone(),
             layers: Vec::with_capacity(layers),
+            count: layers,
             kv_heads,
             head_dim,
             capacity: START.min(limit).max(1),
@@ -75,8 +78,19 @@ impl KvCache {
         Ok(true)
     }
 
+    /// Bytes of a position's keys in a layer; values have as many.
+    fn position_bytes(&self) -> usize {
+        self.kv_heads * self.head_dim * self.dtype.size()
+    }
+
     fn alloc(&self, capacity: usize) -> Result<Buffer> {
-        Ok(self.device.alloc(self.dtype, &[self.kv_heads, capacity, self.head_dim])?)
+        let what = || {
+            let bytes = 2 * self.count * capacity * self.position_bytes();
+            format!("keys and values of {capacity} positions, {bytes} bytes in all layers")
+        };
+        self.device
+            .alloc(self.dtype, &[self.kv_heads, capacity, self.head_dim])
+            .map_err(|error| Error::no_room(error, what, "a smaller context"))
     }
 
     /// The first `used` positions of each head.

@@ -171,6 +171,22 @@ pub enum Error {
         #[source]
         source: dacapo::Error,
     },
+    /// A context whose keys and values a kernel of the device cannot be given.
+    #[error(
+        "{tensor} at {positions} positions: {bytes} bytes, and the device binds {limit} at once: at most {most} positions fit"
+    )]
+    CacheTooLarge {
+        /// Which, and of what.
+        tensor: &'static str,
+        /// Positions asked for.
+        positions: usize,
+        /// Bytes that they take.
+        bytes: u64,
+        /// Bytes that the device binds at once.
+        limit: u64,
+        /// Positions that fit.
+        most: usize,
+    },
     /// A token that the model does not have.
     #[error("token {token}: expected an id below {vocabulary}")]
     TokenOutOfRange {

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use dacapo::gpu::GpuCaps;
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{GenerateOptions, LoadOptions, LoadProgress, Model, Sampling, Stage, graph_options};
+use dacapo_lm::{Error, GenerateOptions, LoadOptions, LoadProgress, Model, Sampling, Stage, graph_options};
 use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use support::fixtures::{Fixture, for_all};
 use support::measure::{Reading, logits};
@@ -151,4 +151,37 @@ fn progress_covers_the_upload() {
         let reported = step.done_bytes as f64 / step.total_bytes as f64;
         assert!(held as f64 >= 0.8 * reported * there as f64, "{step:?}: {held} of {there} bytes");
     }
+}
+
+/// 512 keys of the demo model are 128 KiB in a layer.
+#[test]
+fn a_cache_that_cannot_be_bound_is_named() {
+    let gpu_caps = GpuCaps { binding_bytes: 300 * 256, ..GpuCaps::default() };
+    let Some(device) = dacapo_testkit::open(DeviceOptions { gpu_caps, ..vulkan_options() }) else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = common::load(&device, &checkpoint, false, None).unwrap();
+    let tokens = common::tokens(1, 400, model.config().vocab_size);
+    let mut session = model.session().unwrap();
+    // More than the first cache has, and all that can be bound: it works.
+    // Few tokens at a time, whose activations can be bound.
+    for part in tokens[..290].chunks(16) {
+        session.prefill(part, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    }
+    let error = session.prefill(&tokens[290..], &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(
+        matches!(error, Error::CacheTooLarge { positions: 400, limit: 76_800, most: 300, .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(text.starts_with("keys (or values) of a layer at 400 positions: 102400 bytes"), "{text}");
+    // A generation comes as far as there is room.
+    let options = GenerateOptions { max_tokens: Some(40), ignore_eos: true, ..GenerateOptions::default() };
+    let mut count = 0;
+    let result = session.generate(&tokens[..290], &options, &mut |_| {
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(Error::CacheTooLarge { positions: 301, .. })), "{result:?}");
+    assert!(count > 8, "{count} tokens before");
+    assert_silent(&device);
 }

@@ -35,7 +35,6 @@ use signature::Access;
 
 /// What should stay in a device's own memory if there is not enough of it for all programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
 pub(crate) enum Importance {
     /// Weights, caches: read in every step.
     Lasting,

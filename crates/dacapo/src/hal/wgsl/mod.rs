@@ -8,6 +8,7 @@ use super::kernel::Kernel;
 use super::signature::Access;
 use crate::{Error, Result};
 
+mod plan;
 pub mod spirv;
 pub mod translator;
 

@@ -337,8 +337,8 @@ fn refused<'a>(limits: &GpuLimits, all: &'a [Dispatch]) -> BTreeSet<&'a str> {
 /// Where a fusion would need more workgroup memory than there is, its parts run.
 #[test]
 fn what_does_not_fit_is_not_fused() {
-    // Workgroups may have no more than 256 invocations here, and so need less than on other devices.
-    let gpu_caps = GpuCaps { shared_memory: 6 << 10, ..GpuCaps::default() };
+    // With no more than 128 invocations, as some devices have it, this is too little.
+    let gpu_caps = GpuCaps { shared_memory: 3 << 10, workgroup_size: 128, ..GpuCaps::default() };
     let Some(device) = dacapo_testkit::open(DeviceOptions { gpu_caps, ..vulkan_options() }) else { return };
     let graph = norms(&device, 4096).expect("the arguments fit");
     let (fused, report) = graph.fuse(&device, FUSIONS);
@@ -346,8 +346,8 @@ fn what_does_not_fit_is_not_fused() {
     assert_eq!(names, ["rms_norm_add", "quantize_q8"], "{report:?}");
     let [refused] = &report.refused[..] else { panic!("{report:?}") };
     let why = refused.why.to_string();
-    assert!(why.contains("bytes of workgroup memory; the device has 6144"), "{why}");
+    assert!(why.contains("bytes of workgroup memory; the device has 3072"), "{why}");
     // Shorter rows fit.
-    let (fused, _) = norms(&device, 128).expect("the arguments fit").fuse(&device, FUSIONS);
+    let (fused, _) = norms(&device, 32).expect("the arguments fit").fuse(&device, FUSIONS);
     assert_eq!(fused.nodes()[0].kernel().name, "rms_norm_add_q8");
 }

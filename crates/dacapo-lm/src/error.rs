@@ -160,6 +160,33 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Memory that is not there.
+    #[error("{what}: {source}; {help} needs less")]
+    NoRoom {
+        /// What it was for.
+        what: String,
+        /// What would need less.
+        help: &'static str,
+        /// How much was asked for, and how much there is.
+        #[source]
+        source: dacapo::Error,
+    },
+    /// A context whose keys and values a kernel of the device cannot be given.
+    #[error(
+        "{tensor} at {positions} positions: {bytes} bytes, and the device binds {limit} at once: at most {most} positions fit"
+    )]
+    CacheTooLarge {
+        /// Which, and of what.
+        tensor: &'static str,
+        /// Positions asked for.
+        positions: usize,
+        /// Bytes that they take.
+        bytes: u64,
+        /// Bytes that the device binds at once.
+        limit: u64,
+        /// Positions that fit.
+        most: usize,
+    },
     /// A token that the model does not have.
     #[error("token {token}: expected an id below {vocabulary}")]
     TokenOutOfRange {
@@ -192,6 +219,14 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// An [`Error::NoRoom`], if that is what the engine's error says; others as they are.
+    pub(crate) fn no_room(error: dacapo::Error, what: impl FnOnce() -> String, help: &'static str) -> Self {
+        match error {
+            source @ dacapo::Error::OutOfMemory { .. } => Error::NoRoom { what: what(), help, source },
+            other => other.into(),
+        }
+    }
+
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Error::Io { path: path.to_path_buf(), source: Arc::new(source) }
     }

@@ -130,7 +130,8 @@ impl Session {
     /// ends there: [`tokens`](Self::tokens) tells how far it came.
     ///
     /// # Errors
-    /// [`Error::PromptTooLong`] if they do not fit, [`Error::TokenOutOfRange`]; a failure of the device.
+    /// [`Error::PromptTooLong`] if they do not fit, [`Error::CacheTooLarge`] if the device cannot be given so many keys,
+    /// [`Error::TokenOutOfRange`]; a failure of the device.
     pub fn prefill(
         &mut self,
         tokens: &[u32],
@@ -187,6 +188,7 @@ impl Session {
         if total > self.context() {
             return Err(Error::PromptTooLong { tokens: total, context: self.context() });
         }
+        self.cache.check(total)?;
         self.model.check_tokens(tokens)
     }
 

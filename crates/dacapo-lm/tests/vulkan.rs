@@ -1,14 +1,21 @@
 //! Whole models on a Vulkan device, by default a software one: against transformers' logits and greedy tokens, and
 //! against the CPU. Where there is no device the tests are skipped and say so, unless `DACAPO_REQUIRE_VULKAN` is set.
 
+#[path = "../examples/common/mod.rs"]
+mod common;
+#[path = "../examples/soak/run.rs"]
+mod soak;
 mod support;
 
 use std::ops::ControlFlow;
 
+use dacapo::gpu::GpuCaps;
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{GenerateOptions, LoadOptions, Model, Sampling, Stage, graph_options};
-use dacapo_testkit::{assert_silent, vulkan as device};
+use dacapo_lm::{Error, GenerateOptions, LoadOptions, LoadProgress, Model, Sampling, Stage, graph_options};
+use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use support::fixtures::{Fixture, for_all};
+use support::measure::{Reading, logits};
+use support::{Differences, F32, INT8, random};
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
     let options = LoadOptions { exact, ..LoadOptions::default() };
@@ -70,5 +77,111 @@ fn the_demo_model_writes_what_it_writes_on_the_cpu() {
         let prompt = "Once upon a time";
         assert_eq!(story(&device, prompt, sampling.clone()), story(&cpu, prompt, sampling));
     }
+    assert_silent(&device);
+}
+
+/// A device that offers no more than Vulkan promises runs the same models, to the same text.
+#[test]
+fn the_least_device_writes_what_the_cpu_writes() {
+    let options = DeviceOptions { gpu_caps: GpuCaps::LEAST, ..vulkan_options() };
+    let Some(device) = dacapo_testkit::open(options) else { return };
+    let cpu = Device::open(DeviceOptions::default()).unwrap();
+    // Long enough that positions are split between workgroups, and for tiles of tokens.
+    let prompt = "Once upon a time there was a little dog who liked to run. ".repeat(3);
+    let greedy = Sampling::default();
+    assert_eq!(story(&device, &prompt, greedy.clone()), story(&cpu, &prompt, greedy));
+    assert_silent(&device);
+}
+
+/// A model of the widths of a real one: the texts and divisions that its products and heads get are others than those of
+/// the tiny checkpoints.
+#[test]
+fn a_model_of_real_widths_agrees_with_the_cpu() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    random::write(folder.path());
+    let checkpoint = dacapo_lm::Checkpoint::open(folder.path()).unwrap();
+    let cpu = Device::open(DeviceOptions::default()).unwrap();
+    let tokens = common::tokens(5, 64, random::VOCABULARY);
+    for (exact, profile) in [(true, F32), (false, INT8)] {
+        let [found, reference] =
+            [&device, &cpu].map(|device| common::load(device, &checkpoint, exact, None).unwrap());
+        // As generation reads them there are fewer, since each is a pass.
+        for (reading, count) in [(Reading::Prompt, 64), (Reading::Decode, 4)] {
+            let tokens = &tokens[..count];
+            let [found, reference] =
+                [&found, &reference].map(|model| logits(model, tokens, reading).unwrap());
+            let differences = Differences::measure(&found, &reference, random::VOCABULARY);
+            let wrong = differences.outside(&profile);
+            assert!(wrong.is_empty(), "exact {exact}, {reading:?}: {wrong:?}");
+            eprintln!("exact {exact}, {reading:?}: {differences:?}");
+        }
+    }
+    assert_silent(&device);
+}
+
+/// What `examples/soak` does for hours, for a moment.
+#[test]
+fn generation_stays_the_same_and_leaves_nothing_behind() {
+    let Some(device) = device() else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = common::load(&device, &checkpoint, false, None).unwrap();
+    let soak = soak::Soak { contexts: vec![24, 300], each: 12, steps: 40, seed: 3 };
+    let mut lines = vec![];
+    let done = soak.run(&model, &mut |line| lines.push(line)).unwrap();
+    assert_eq!((done.rounds, done.steps, lines.len()), (2, 48, 4), "{lines:?}");
+    assert_silent(&device);
+}
+
+/// Loading onto a GPU is not over before everything is there.
+#[test]
+fn progress_covers_the_upload() {
+    let Some(device) = device() else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let held = || device.memory_in_use().bytes;
+    let mut steps: Vec<(LoadProgress, u64)> = vec![];
+    let progress = &mut |step| steps.push((step, held()));
+    let model = Model::from_checkpoint(&device, &checkpoint, &LoadOptions::default(), progress).unwrap();
+    assert!(steps.is_sorted_by_key(|(step, _)| step.done_bytes), "{steps:?}");
+    let (last, _) = steps[steps.len() - 1];
+    assert_eq!(last.done_bytes, last.total_bytes);
+    let there = model.footprint().weight_bytes;
+    for (step, held) in steps {
+        // Panels take about as much as the file's blocks; what is reported lies on the device already.
+        let reported = step.done_bytes as f64 / step.total_bytes as f64;
+        assert!(held as f64 >= 0.8 * reported * there as f64, "{step:?}: {held} of {there} bytes");
+    }
+}
+
+/// 512 keys of the demo model are 128 KiB in a layer.
+#[test]
+fn a_cache_that_cannot_be_bound_is_named() {
+    let gpu_caps = GpuCaps { binding_bytes: 300 * 256, ..GpuCaps::default() };
+    let Some(device) = dacapo_testkit::open(DeviceOptions { gpu_caps, ..vulkan_options() }) else { return };
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let model = common::load(&device, &checkpoint, false, None).unwrap();
+    let tokens = common::tokens(1, 400, model.config().vocab_size);
+    let mut session = model.session().unwrap();
+    // More than the first cache has, and all that can be bound: it works.
+    // Few tokens at a time, whose activations can be bound.
+    for part in tokens[..290].chunks(16) {
+        session.prefill(part, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    }
+    let error = session.prefill(&tokens[290..], &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(
+        matches!(error, Error::CacheTooLarge { positions: 400, limit: 76_800, most: 300, .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(text.starts_with("keys (or values) of a layer at 400 positions: 102400 bytes"), "{text}");
+    // A generation comes as far as there is room.
+    let options = GenerateOptions { max_tokens: Some(40), ignore_eos: true, ..GenerateOptions::default() };
+    let mut count = 0;
+    let result = session.generate(&tokens[..290], &options, &mut |_| {
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(result, Err(Error::CacheTooLarge { positions: 301, .. })), "{result:?}");
+    assert!(count > 8, "{count} tokens before");
     assert_silent(&device);
 }

@@ -19,6 +19,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &matmul::normed::RMS_NORM_MATMUL_INT8_BIAS,
     &matmul::normed::RMS_NORM_GATED_INT8,
     &place::PLACE,
+    &place::PLACE_FIRST,
     &quantize::QUANTIZE_Q8,
     &repack::REPACK,
     &repack::REPACK_AFFINE,

@@ -25,7 +25,7 @@ pub use ops::embed::embed;
 pub use ops::kv_write::kv_write;
 pub use ops::layer_norm::layer_norm;
 pub use ops::matmul::matmul;
-pub use ops::place::place;
+pub use ops::place::{place, place_first};
 pub use ops::quantize::{Activation, Int8Buffers, quantize_q8};
 pub use ops::rms_norm::{rms_norm, rms_norm_add, rms_norm_in_place};
 pub use ops::rope::{RopeFrequencies, RopeOptions, RopeScaling, rope};

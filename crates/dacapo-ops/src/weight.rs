@@ -76,8 +76,23 @@ impl Weight {
     /// # Errors
     /// If the memory cannot be had or written.
     pub fn to_device(&self, device: &Device) -> Result<Weight> {
+        self.upload(device, &mut |_| {})
+    }
+
+    /// As [`to_device`](Self::to_device). `progress` hears of the bytes that are there, of [`byte_len`](Self::byte_len), now
+    /// and then.
+    ///
+    /// # Errors
+    /// As [`to_device`](Self::to_device).
+    pub fn upload(&self, device: &Device, progress: &mut dyn FnMut(usize)) -> Result<Weight> {
+        // A device copies at gigabytes a second: a few reports in each.
+        const PART: usize = 32 << 20;
         let data = device.alloc(DType::U8, self.data.shape())?;
-        data.copy_from(&self.data.read::<u8>()?)?;
+        let panels = self.data.read::<u8>()?;
+        for (i, part) in panels.chunks(PART).enumerate() {
+            data.slice_view(i * PART, &[part.len()])?.copy_from(part)?;
+            progress(i * PART + part.len());
+        }
         Ok(Weight { data, ..self.clone() })
     }
 

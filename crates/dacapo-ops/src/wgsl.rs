@@ -24,8 +24,12 @@ pub(crate) const ANGLE: &str = include_str!("wgsl/angle.wgsl");
 pub(crate) const ORDER: &str = include_str!("wgsl/order.wgsl");
 /// Sums of 64 bits in bins, and the search for a goal among them; needs [`WIDE`].
 pub(crate) const BINS: &str = include_str!("wgsl/bins.wgsl");
-/// The largest elements of a list; needs [`BINS`] and [`ORDER`].
+/// The largest elements of a list; needs [`BINS`], [`ORDER`] and [`DIGITS`] or [`DIGITS_SMALL`].
 pub(crate) const SELECT: &str = include_str!("wgsl/select.wgsl");
+/// What [`SELECT`] compares by: large digits, whose bins need much workgroup memory.
+pub(crate) const DIGITS: &str = include_str!("wgsl/digits.wgsl");
+/// The same in small digits.
+pub(crate) const DIGITS_SMALL: &str = include_str!("wgsl/digits_small.wgsl");
 /// Values of weights in panels; needs [`FLOAT`].
 pub(crate) const PANEL: &str = include_str!("wgsl/panel.wgsl");
 
@@ -49,6 +53,21 @@ pub(crate) fn row_workgroup(limits: &GpuLimits, len: usize, per: usize) -> u32 {
     let most = limits.workgroup_size.clamp(1, 1024);
     let most = 1 << most.ilog2();
     (len.div_ceil(per).next_power_of_two().min(most as usize) as u32).max(most.min(32))
+}
+
+/// A plan for `count` workgroups of a kernel that [`SELECT`]s among `len` elements: the first variant has [`DIGITS`], the
+/// second [`DIGITS_SMALL`].
+pub(crate) fn selecting(limits: &GpuLimits, count: usize, len: usize) -> GpuPlan {
+    // What the texts with large digits take at most, and the bins of small ones.
+    const MEMORY: u32 = 28 << 10;
+    const SMALL_BINS: u32 = 256;
+    let workgroup = row_workgroup(limits, len, 8);
+    let plan = GpuPlan::linear(count);
+    if limits.shared_memory >= MEMORY {
+        plan.constant("WORKGROUP", workgroup)
+    } else {
+        plan.variant(1).constant("WORKGROUP", workgroup.min(SMALL_BINS))
+    }
 }
 
 /// The plan with the constants of a weight's format, as `panel.wgsl` names them.

@@ -8,6 +8,7 @@ use std::time::Duration;
 #[cfg(not(feature = "vulkan"))]
 use crate::Error;
 use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
+use crate::dispatch::Dispatch;
 use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
@@ -17,7 +18,7 @@ use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
-use crate::hal::{Backend, Completion, Memory};
+use crate::hal::{Backend, Completion, Importance, Memory};
 use crate::profile::{Counters, SharedCounters};
 use crate::registry::KernelRegistry;
 use crate::residency::Members;
@@ -159,13 +160,20 @@ impl Device {
         self.inner.backend.supports(kernel)
     }
 
+    /// Whether the device can run this dispatch, as far as its kernel's plan tells.
+    pub(crate) fn fits(&self, dispatch: &Dispatch) -> Result<()> {
+        let bound = dispatch.bind()?;
+        let (kernel, grid) = (dispatch.kernel(), dispatch.threads());
+        self.inner.backend.fits(kernel, &bound.resolved, &bound.params, grid)
+    }
+
     /// A buffer of zeros.
     ///
     /// # Errors
     /// If the memory cannot be had.
     pub fn alloc(&self, dtype: DType, shape: &[usize]) -> Result<Buffer> {
         let len = crate::buffer::element_count(shape)?;
-        let memory = self.allocate(len * dtype.size())?;
+        let memory = self.allocate(len * dtype.size(), Importance::Lasting)?;
         Buffer::new(self.allocation(memory, Role::Shared, None), 0, dtype, shape)
     }
 
@@ -266,9 +274,9 @@ impl Device {
     }
 
     /// Zeroed memory, for a new allocation.
-    pub(crate) fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+    pub(crate) fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
         self.inner.state.check()?;
-        self.note(self.inner.backend.allocate(bytes))
+        self.note(self.inner.backend.allocate(bytes, importance))
     }
 
     pub(crate) fn allocation(

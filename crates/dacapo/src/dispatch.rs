@@ -207,3 +207,17 @@ impl Bound {
         Ok(())
     }
 }
+
+#[cfg(feature = "vulkan")]
+impl crate::gpu::Translator {
+    /// Whether the device can run a dispatch: whether its plan asks for no more bytes of a binding, workgroups,
+    /// invocations and workgroup memory than there are. Its buffers may lie on any device, or be transient.
+    ///
+    /// # Errors
+    /// What the dispatch asks too much of; [`Error::Shader`] if the kernel has no GPU code or does not translate; arguments
+    /// that do not fit the kernel's signature.
+    pub fn fits(&self, dispatch: &Dispatch) -> Result<()> {
+        let bound = dispatch.bind()?;
+        self.check(dispatch.kernel(), &bound.resolved, &bound.params, dispatch.threads())
+    }
+}

@@ -101,4 +101,6 @@ pub mod gpu {
     pub use crate::hal::gpu::{GpuCaps, GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
     #[cfg(feature = "vulkan")]
     pub use crate::hal::wgsl::spirv;
+    #[cfg(feature = "vulkan")]
+    pub use crate::hal::wgsl::translator::Translator;
 }

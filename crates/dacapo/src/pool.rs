@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::buffer::{Buffer, Role, element_count, lock};
 use crate::device::Device;
-use crate::hal::Memory;
+use crate::hal::{Importance, Memory};
 use crate::submission::Fate;
 use crate::{DType, Error, Result};
 
@@ -63,7 +63,7 @@ impl BufferPool {
                 block.memory
             }
             None => {
-                let memory = self.device.allocate(size)?;
+                let memory = self.device.allocate(size, Importance::Scratch)?;
                 lock(&self.free).stats.allocated += 1;
                 memory
             }

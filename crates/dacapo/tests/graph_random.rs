@@ -350,10 +350,14 @@ fn check_limits(program: &Program, threads: usize, reorder: bool) {
         assert_eq!(contents(&buffers), program.expected(2), "{limit} of {peak}");
     }
     let (graph, _) = program.record(&device);
-    let refused = graph.optimize(&device, &options(Some(least - 1)));
-    assert!(
-        matches!(refused, Err(Error::MemoryLimit { limit, least: found }) if limit < least && found == least)
-    );
+    match graph.optimize(&device, &options(Some(least - 1))) {
+        Err(error) => {
+            let same = |limit, found| limit < least && found == least;
+            assert!(matches!(error, Error::MemoryLimit { limit, least } if same(limit, least)), "{error}");
+        }
+        // One of the orders tried depends on the limit, and may take less.
+        Ok((_, reports)) => assert!(reports.memory.peak_bytes < least),
+    }
 }
 
 /// No submission costs more time than its budget by the model, but for single dispatches; no node is lost.

@@ -141,14 +141,17 @@ impl<'a> Loader<'a> {
         let scales = scales.map(|(s, b)| Ok::<_, dacapo::Error>((s?, b?))).transpose()?;
         let weight =
             Weight::load(&self.host, &WeightSource { format, n: source.n, k: source.k, codes, scales })
-                .map_err(|error| Error::BadWeight {
-                    path: parts[0].file.path().to_path_buf(),
-                    tensor: parts[0].file_name.clone(),
-                    reason: error.to_string(),
+                .map_err(|error| match error {
+                    dacapo::Error::OutOfMemory { .. } => no_room(error, parts[0]),
+                    error => Error::BadWeight {
+                        path: parts[0].file.path().to_path_buf(),
+                        tensor: parts[0].file_name.clone(),
+                        reason: error.to_string(),
+                    },
                 })?;
         let weight = match self.device.info().backend {
             BackendKind::Cpu => weight,
-            _ => weight.to_device(self.device)?,
+            _ => self.upload(&weight, &parts)?,
         };
         for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
@@ -158,13 +161,26 @@ impl<'a> Loader<'a> {
         Ok(weight)
     }
 
+    /// The weight that these tensors became, on the device. Large ones tell on the way how far they are.
+    fn upload(&mut self, weight: &Weight, parts: &[&Tensor]) -> Result<Weight> {
+        let stored: u64 = parts.iter().map(|tensor| tensor.len as u64).sum();
+        let (before, all) = (self.done, weight.byte_len().max(1) as u128);
+        let progress = &mut self.progress;
+        let report = &mut |there: usize| {
+            let done_bytes = before.done_bytes + (u128::from(stored) * there as u128 / all) as u64;
+            progress(LoadProgress { done_bytes, ..before });
+        };
+        weight.upload(self.device, report).map_err(|error| no_room(error, parts[0]))
+    }
+
     /// A small tensor of floats as F32.
     fn floats(&mut self, tensor: &Tensor) -> Result<Buffer> {
         let values = self.host_floats(tensor)?;
+        let buffer = self.device.upload(&values, &tensor.shape).map_err(|error| no_room(error, tensor))?;
         self.count(tensor);
         self.weight_bytes += 4 * values.len() as u64;
         self.bytes_per_token += 4 * values.len() as u64;
-        Ok(self.device.upload(&values, &tensor.shape)?)
+        Ok(buffer)
     }
 
     fn host_floats(&self, tensor: &Tensor) -> Result<Vec<f32>> {
@@ -270,6 +286,12 @@ fn ggml_format(tensor: &Tensor) -> Result<Format> {
         }
     };
     Ok(Format::Ggml(format))
+}
+
+/// Memory that a tensor did not get; other errors as they are.
+fn no_room(error: dacapo::Error, tensor: &Tensor) -> Error {
+    let what = || format!("tensor {:?}", tensor.file_name);
+    Error::no_room(error, what, "a checkpoint with fewer bits for each weight")
 }
 
 fn float_of(tensor: &Tensor) -> Result<Float> {

@@ -33,7 +33,7 @@ pub struct LoadOptions {
 /// How far loading has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// Bytes of tensors read.
+    /// Bytes of tensors that are on the device: read, made ready and, where that is a GPU, uploaded.
     pub done_bytes: u64,
     /// Bytes of all tensors in the checkpoint.
     pub total_bytes: u64,

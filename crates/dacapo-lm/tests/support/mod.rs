@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "every test program has a copy and uses a part of it")]
 
 pub mod fixtures;
+#[path = "../../examples/agree/measure.rs"]
+pub mod measure;
+pub mod random;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,6 +13,7 @@ use std::path::Path;
 use dacapo::{Device, DeviceOptions, MappedFile};
 use dacapo_lm::checkpoint::safetensors;
 use dacapo_lm::{LoadOptions, Model, Result, Session};
+use measure::Agreement;
 
 /// Tensors of a file of references.
 pub struct Reference {
@@ -57,49 +61,23 @@ pub const F16_CACHE: Profile =
 /// As [`F16_CACHE`] with activations in blocks of int8.
 pub const INT8: Profile = Profile { name: "int8", err: 0.5, l2: 8e-2, kl_mean: 1e-2, kl_max: 5e-2 };
 
-/// Differences between logits and a reference, both with the mean of each row taken away.
+/// Differences between logits and a reference.
 #[derive(Debug)]
-pub struct Differences {
-    /// Largest difference, in standard deviations of the reference.
-    err: f64,
-    /// Norm of the differences, by that of the reference.
-    l2: f64,
-    /// Kullback-Leibler divergence from the reference's distribution, in nats, over positions.
-    kl_mean: f64,
-    kl_max: f64,
-}
+pub struct Differences(Agreement);
 
 impl Differences {
     pub fn measure(found: &[f32], reference: &[f32], vocabulary: usize) -> Self {
-        assert_eq!(found.len(), reference.len());
-        let (mut max, mut squares, mut total, mut kl_sum, mut kl_max) = (0_f64, 0.0, 0.0, 0.0, 0_f64);
-        for (a, b) in found.chunks_exact(vocabulary).zip(reference.chunks_exact(vocabulary)) {
-            for (x, y) in centred(a).zip(centred(b)) {
-                // The maximum of floats passes over what is no number; such logits are as far off as can be.
-                max = if (x - y).is_nan() { f64::INFINITY } else { max.max((x - y).abs()) };
-                squares += (x - y) * (x - y);
-                total += y * y;
-            }
-            let kl: f64 = log_softmax(a).zip(log_softmax(b)).map(|(p, q)| q.exp() * (q - p)).sum();
-            kl_sum += kl;
-            kl_max = kl_max.max(kl);
-        }
-        let rows = (reference.len() / vocabulary) as f64;
-        Differences {
-            err: max / (total / reference.len() as f64).sqrt(),
-            l2: (squares / total).sqrt(),
-            kl_mean: kl_sum / rows,
-            kl_max,
-        }
+        Differences(Agreement::of(found, reference, vocabulary))
     }
 
     /// What is outside the limits; empty if nothing is.
     pub fn outside(&self, profile: &Profile) -> Vec<String> {
+        let Agreement { largest, relative, divergence: [mean, most], .. } = self.0;
         [
-            ("err", self.err, profile.err),
-            ("l2", self.l2, profile.l2),
-            ("mean KL", self.kl_mean, profile.kl_mean),
-            ("maximum KL", self.kl_max, profile.kl_max),
+            ("err", largest, profile.err),
+            ("l2", relative, profile.l2),
+            ("mean KL", mean, profile.kl_mean),
+            ("maximum KL", most, profile.kl_max),
         ]
         .into_iter()
         // A comparison that no NaN passes.
@@ -107,17 +85,6 @@ impl Differences {
         .map(|(what, found, limit)| format!("{what} is {found:.3e}, {} allows {limit:.0e}", profile.name))
         .collect()
     }
-}
-
-fn centred(row: &[f32]) -> impl Iterator<Item = f64> {
-    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64;
-    row.iter().map(move |&x| f64::from(x) - mean)
-}
-
-fn log_softmax(row: &[f32]) -> impl Iterator<Item = f64> {
-    let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = row.iter().map(|&x| (f64::from(x) - max).exp()).sum();
-    row.iter().map(move |&x| f64::from(x) - max - sum.ln())
 }
 
 /// A device of this many threads.

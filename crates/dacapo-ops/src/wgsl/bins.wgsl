@@ -1,11 +1,11 @@
 // Sums of 64 bits in bins that a workgroup shares, and the search for the bin where their running sum reaches a goal.
-// The kernel brings `override WORKGROUP`, a power of two up to 1024, and the functions of `wide.wgsl`.
-const BINS: u32 = 2048u;
+// The kernel brings `override WORKGROUP`, a power of two up to `BINS` and `SCAN`, and the functions of `wide.wgsl`. The numbers
+// of bins and of places for running sums stand in `digits.wgsl` or `digits_small.wgsl`.
 
 var<workgroup> bins_low: array<atomic<u32>, BINS>;
 var<workgroup> bins_high: array<atomic<u32>, BINS>;
-var<workgroup> scan_low: array<u32, 1024>;
-var<workgroup> scan_high: array<u32, 1024>;
+var<workgroup> scan_low: array<u32, SCAN>;
+var<workgroup> scan_high: array<u32, SCAN>;
 var<workgroup> found_bin: u32;
 var<workgroup> found_rest: vec2<u32>;
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use dacapo::gpu::GpuCaps;
 use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, Element};
 use dacapo_testkit::{assert_silent, vulkan_options};
 
@@ -62,6 +63,11 @@ const BEHIND: usize = 5;
 const FILL: u8 = 0xa5;
 
 impl Bench {
+    /// With views that begin where allocations do.
+    pub fn on(device: &Device) -> Self {
+        Bench::new(device, 0)
+    }
+
     fn new(device: &Device, before: usize) -> Self {
         Bench { device: device.clone(), before, made: RefCell::default() }
     }
@@ -138,6 +144,15 @@ pub fn both_at<C: std::fmt::Debug, T>(
     compare: impl Fn(&C, T, T),
 ) {
     both_with(vulkan_options(), places, cases, work, compare);
+}
+
+/// As [`both`], with a device that offers no more than Vulkan promises.
+pub fn both_least<C: std::fmt::Debug, T>(
+    cases: impl IntoIterator<Item = C>,
+    work: impl Fn(&Bench, &C) -> T,
+    compare: impl Fn(&C, T, T),
+) {
+    both_with(DeviceOptions { gpu_caps: GpuCaps::LEAST, ..vulkan_options() }, &[0, 3], cases, work, compare);
 }
 
 /// As [`both_at`], with another Vulkan device.

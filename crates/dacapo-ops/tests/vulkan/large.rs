@@ -53,10 +53,48 @@ fn parts_are_put_in_their_place() {
         let part = bench.upload(&Rng(9).normals(rows * columns), &[rows, columns]);
         let out = bench.f32s(&[rows, width]);
         bench.run(|enc| dacapo_ops::place(enc, &part, &out, first));
-        out.to_vec::<f32>().unwrap()
+        let alone = bench.f32s(&[rows, width]);
+        bench.run(|enc| dacapo_ops::place_first(enc, &part, &alone));
+        let alone = alone.to_vec::<f32>().unwrap();
+        for (found, part) in alone.chunks(width).zip(part.to_vec::<f32>().unwrap().chunks(columns.max(1))) {
+            assert!(found[..columns] == part[..columns] && found[columns..].iter().all(|&x| x == 0.0));
+        }
+        [out.to_vec::<f32>().unwrap(), alone].concat()
     };
     let cases = [(1, 1, 1, 0), (1, 5, 9, 4), (7, 3, 10, 0), (7, 3, 10, 7), (33, 129, 300, 100), (2, 0, 4, 1)];
     both(cases, work, |case, want, got| same(case, &want, &got));
+}
+
+/// In a graph, where the result is a value that nobody has written before.
+#[test]
+fn products_in_parts_are_part_of_graphs() {
+    let Some(device) = dacapo_testkit::open(small(40_000)) else { return };
+    let bench = Bench::on(&device);
+    let weight = random_weight(&bench, Format::Affine { bits: 4, group: 64, float: Float::F16 }, 203, 256, 5);
+    for tokens in [1, 5] {
+        let x = bench.upload(&Rng(8).normals(tokens * 256), &[tokens, 256]);
+        let run = |graph: bool| {
+            let out = device.alloc(DType::F32, &[tokens, 203]).unwrap();
+            let mut encoder = device.encoder("product").unwrap();
+            if graph {
+                encoder.start_capture().unwrap();
+            }
+            let value =
+                if graph { device.transient(DType::F32, &[tokens, 203]) } else { Ok(out.clone()) }.unwrap();
+            dacapo_ops::matmul(&mut encoder, &dacapo_ops::Activation::exact(&x), &weight, None, &value)
+                .unwrap();
+            if graph {
+                dacapo_ops::copy(&mut encoder, &value, &out).unwrap();
+                let graph = encoder.take_capture().unwrap();
+                let options = dacapo::GraphOptions::default();
+                graph.compile(&device, "product", &options).unwrap().replay().unwrap().wait().unwrap();
+            } else {
+                encoder.commit_and_wait().unwrap();
+            }
+            out.to_vec::<f32>().unwrap()
+        };
+        same(&tokens, &run(false), &run(true));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod harness;
 mod large;
 mod matmul;
 mod norms;
+mod plans;
 mod pointwise;
 mod products;
 mod sampling;
@@ -16,4 +17,4 @@ mod selection;
 mod step;
 mod weights;
 
-pub use harness::{Bench, Rng, both, both_at, both_with, close, same, same_words};
+pub use harness::{Bench, Rng, both, both_at, both_least, both_with, close, same, same_words};

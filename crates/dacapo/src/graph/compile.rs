@@ -118,7 +118,7 @@ impl ComputeGraph {
             }
             None => std::iter::once(0..graph.len()).collect(),
         };
-        graph.prepare(device);
+        graph.prepare(device)?;
         let mut recordings = Vec::with_capacity(parts.len());
         let mut uses = Uses::default();
         for node in graph.nodes() {
@@ -148,15 +148,22 @@ impl ComputeGraph {
 }
 
 impl ComputeGraph {
-    /// Lets the device compile the kernels that the graph needs, several at a time.
-    fn prepare(&self, device: &Device) {
-        let mut upcoming = self.nodes().iter().filter_map(|node| {
-            let bound = node.dispatch().bind().ok()?;
-            let pipeline = device.registry().pipeline(device.backend(), node.kernel()).ok()?;
-            let (args, params) = (bound.resolved, bound.params);
-            Some(Upcoming { pipeline, args, params, grid: node.dispatch().threads() })
+    /// Lets the device compile the kernels that the graph needs, several at a time, where that takes long.
+    ///
+    /// # Errors
+    /// If the device asks for a kernel that cannot be made ready at all, or arguments do not fit their kernel.
+    fn prepare(&self, device: &Device) -> Result<()> {
+        let mut failed = Ok(());
+        let mut upcoming = self.nodes().iter().map_while(|node| {
+            let upcoming = node.dispatch().bind().and_then(|bound| {
+                let pipeline = device.registry().pipeline(device.backend(), node.kernel())?;
+                let (args, params) = (bound.resolved, bound.params);
+                Ok(Upcoming { pipeline, args, params, grid: node.dispatch().threads() })
+            });
+            upcoming.map_err(|error| failed = Err(error)).ok()
         });
         device.backend().prepare(&mut upcoming);
+        failed
     }
 }
 

@@ -151,6 +151,8 @@ pub enum Refusal {
     },
     /// The replacement's arguments do not fit its kernel.
     Invalid(Error),
+    /// The device has too little for the replacement: workgroup memory, for instance.
+    TooLarge(Error),
     /// A value that would vanish is not transient: the host or a later replay could read it.
     Visible {
         /// Position in the recording of the dispatch that writes it.
@@ -182,6 +184,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Declined => f.write_str("the pattern does not apply to these arguments"),
             Refusal::Unsupported { kernel } => write!(f, "the device has no kernel {kernel}"),
             Refusal::Invalid(error) => write!(f, "the replacement is not valid: {error}"),
+            Refusal::TooLarge(error) => write!(f, "the device cannot run the replacement: {error}"),
             Refusal::Visible { writer } => write!(f, "what dispatch {writer} writes is not transient"),
             Refusal::OtherReader { reader } => write!(f, "dispatch {reader} reads the value as well"),
             Refusal::Mismatch { reader } => {

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use super::{CapturedNode, ComputeGraph};
 use crate::buffer::Role;
 use crate::device::Device;
+use crate::hal::Importance;
 use crate::{Error, Result};
 
 /// Alignment of values in the arena: what every backend takes as the offset of a binding.
@@ -122,7 +123,7 @@ impl ComputeGraph {
         if report.transients == 0 {
             return Ok((self.clone(), report));
         }
-        let memory = device.allocate(report.peak_bytes)?;
+        let memory = device.allocate(report.peak_bytes, Importance::Scratch)?;
         let arena = device.allocation(memory, Role::Arena, None);
         let offsets: HashMap<u64, usize> = plan.placements.iter().map(|p| (p.allocation, p.offset)).collect();
         let mut graph = self.clone();

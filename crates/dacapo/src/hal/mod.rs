@@ -33,13 +33,22 @@ use kernel::Kernel;
 use meter::MemoryMeter;
 use signature::Access;
 
+/// What should stay in a device's own memory if there is not enough of it for all programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Importance {
+    /// Weights, caches: read in every step.
+    Lasting,
+    /// Values within graphs, blocks of pools.
+    Scratch,
+}
+
 /// A device that can hold memory and run command buffers.
 pub(crate) trait Backend: Send + Sync + Debug {
     /// What the device is and can do.
     fn info(&self) -> &DeviceInfo;
 
     /// Zeroed memory of at least `bytes` bytes, aligned for every element type.
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>>;
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>>;
 
     /// Memory that is a part of a file, read-only, copied only if the device cannot read it in place.
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>>;
@@ -57,6 +66,19 @@ pub(crate) trait Backend: Send + Sync + Debug {
     fn supports(&self, kernel: &'static Kernel) -> bool {
         let _ = kernel;
         true
+    }
+
+    /// Whether a dispatch of a kernel that is supported would run here, as far as that can be told from its plan: it may
+    /// ask for more workgroup memory than there is. Memory need not exist yet.
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        let _ = (kernel, args, params, grid);
+        Ok(())
     }
 
     /// An empty command buffer.

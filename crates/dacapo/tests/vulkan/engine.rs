@@ -1,7 +1,9 @@
 //! Memory, encoding, events and replay.
 
 use dacapo::gpu::GpuLimits;
-use dacapo::{Buffer, DType, Device, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result};
+use dacapo::{
+    Buffer, DType, Device, DeviceKind, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result,
+};
 use dacapo_testkit::{assert_silent, open, vulkan as device, vulkan_options};
 
 use super::kernels::{ADD, CPU_ONLY, LIAR, LINEAR};
@@ -231,6 +233,13 @@ fn what_does_not_fit_says_how_much_there_is() -> Result<()> {
     let Some(device) = device() else { return Ok(()) };
     let error = device.alloc(DType::F32, &[1 << 45]).expect_err("more than any machine has");
     assert!(matches!(error, Error::OutOfMemory { requested, .. } if requested == 1 << 47), "{error}");
+    let held = device.upload(&[0_u8; 1 << 20], &[1 << 20])?;
+    let text = device.alloc(DType::F32, &[1 << 45]).expect_err("still more").to_string();
+    assert!(text.contains("140737488355328 bytes") && text.contains("this program holds 1048576"), "{text}");
+    // Software devices know what is free, as drivers for real ones do.
+    let software = device.info().kind == DeviceKind::Software;
+    assert!(!software || text.contains(" bytes are free, "), "{text}");
+    drop(held);
     let _ = device.alloc(DType::F32, &[8])?;
     Ok(())
 }

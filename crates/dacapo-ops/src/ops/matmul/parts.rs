@@ -3,7 +3,7 @@
 use dacapo::{Buffer, CommandEncoder, DType, Result};
 
 use super::whole;
-use crate::ops::place::place;
+use crate::ops::place::{place, place_first};
 use crate::ops::quantize::Activation;
 use crate::weight::Weight;
 
@@ -33,7 +33,13 @@ pub(super) fn matmul(
             device.alloc(DType::F32, &shape)
         }?;
         whole(enc, x, &part, bias.as_ref(), &columns)?;
-        place(enc, &columns, &out.reshape(&[tokens, n])?, first)?;
+        let out = out.reshape(&[tokens, n])?;
+        // The first writes everything: the result may be a value that nobody has written yet.
+        if first == 0 {
+            place_first(enc, &columns, &out)?;
+        } else {
+            place(enc, &columns, &out, first)?;
+        }
     }
     Ok(())
 }

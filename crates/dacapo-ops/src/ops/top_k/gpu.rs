@@ -3,15 +3,18 @@
 use dacapo::gpu::{GpuContext, GpuPlan, GpuTwin, Wgsl};
 
 use super::Params;
-use crate::wgsl::{BINS, INVOCATION, ORDER, SELECT, WIDE, row_workgroup};
+use crate::wgsl::{BINS, DIGITS, DIGITS_SMALL, INVOCATION, ORDER, SELECT, WIDE, selecting};
 
-pub(super) static TWIN: GpuTwin = GpuTwin {
-    variants: &[Wgsl::new("top_k", &[include_str!("top_k.wgsl"), INVOCATION, WIDE, ORDER, BINS, SELECT])],
-    plan,
-};
+macro_rules! text {
+    ($name:literal, $digits:expr) => {
+        Wgsl::new($name, &[include_str!("top_k.wgsl"), $digits, INVOCATION, WIDE, ORDER, BINS, SELECT])
+    };
+}
+
+pub(super) static TWIN: GpuTwin =
+    GpuTwin { variants: &[text!("top_k", DIGITS), text!("top_k_small", DIGITS_SMALL)], plan };
 
 fn plan(context: &GpuContext<'_>) -> GpuPlan {
     let Params { dim, k } = context.params();
-    let workgroup = row_workgroup(context.limits(), dim as usize, 8);
-    GpuPlan::linear(context.len(1) / k.max(1) as usize).constant("WORKGROUP", workgroup)
+    selecting(context.limits(), context.len(1) / k.max(1) as usize, dim as usize)
 }

@@ -1,5 +1,5 @@
 // The largest elements of rows in order, a workgroup for each row. They are found, gathered and sorted in portions of
-// up to 1024.
+// up to `SCAN`.
 struct Params { dim: u32, k: u32, o0: u32, o1: u32, o2: u32 }
 var<immediate> p: Params;
 struct U32s { v: array<u32> }
@@ -9,7 +9,7 @@ struct F32s { v: array<f32> }
 @group(0) @binding(2) var<storage, read_write> indices: U32s;
 
 override WORKGROUP: u32 = 256u;
-const PORTION: u32 = 1024u;
+const PORTION: u32 = SCAN;
 
 var<workgroup> gathered: atomic<u32>;
 var<workgroup> row: u32;

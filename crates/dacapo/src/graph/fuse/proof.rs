@@ -65,6 +65,7 @@ impl Round<'_> {
         }
         let node = CapturedNode::new(dispatch).map_err(Refusal::Invalid)?;
         self.same_memory(&members, others, &node)?;
+        self.device.fits(node.dispatch()).map_err(Refusal::TooLarge)?;
         Ok((members, node))
     }
 

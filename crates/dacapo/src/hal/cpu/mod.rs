@@ -10,7 +10,7 @@ use crate::hal::file::MappedFile;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceKind};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
-use crate::hal::{Backend, CommandBuffer, Memory, Pipeline};
+use crate::hal::{Backend, CommandBuffer, Importance, Memory, Pipeline};
 use crate::{Error, Result};
 
 mod command;
@@ -99,7 +99,7 @@ impl Backend for CpuBackend {
         &self.info
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+    fn allocate(&self, bytes: usize, _: Importance) -> Result<Arc<dyn Memory>> {
         Ok(Arc::new(memory::HostMemory::new(bytes, &self.info.name, &self.meter)?))
     }
 

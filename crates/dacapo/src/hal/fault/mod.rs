@@ -10,7 +10,9 @@ use super::file::MappedFile;
 use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
-use super::{Backend, CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
+use super::{
+    Backend, CommandBuffer, Completion, Importance, Memory, Pipeline, Recording, ResolvedArg, Upcoming,
+};
 use crate::profile::Span;
 use crate::{Error, Result};
 
@@ -42,7 +44,8 @@ pub enum FaultPoint {
     Barrier,
     /// A command buffer is refused: [`Error::Injected`].
     Submit,
-    /// A submission fails after its work was done: [`Error::KernelFailed`].
+    /// A submission fails after its work was done: [`Error::KernelFailed`]. Only on the CPU: on a GPU it ends, or the device
+    /// is lost.
     Complete,
     /// The device is lost, at the nth call of any kind: [`Error::DeviceLost`], then and ever after.
     DeviceLost,
@@ -117,11 +120,11 @@ impl Backend for FaultBackend {
         self.inner.info()
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
         if self.cue.call(FaultPoint::Allocate, &|| format!("an allocation of {bytes} bytes"))? {
             return Err(Error::OutOfMemory { requested: bytes, device: self.info().name.clone() });
         }
-        self.inner.allocate(bytes)
+        self.inner.allocate(bytes, importance)
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
@@ -147,6 +150,16 @@ impl Backend for FaultBackend {
         let lacks = self.cue.plan.at == FaultPoint::Support
             && self.cue.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.cue.plan.nth;
         !lacks && self.inner.supports(kernel)
+    }
+
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        self.inner.fits(kernel, args, params, grid)
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {

@@ -1,6 +1,5 @@
 //! Command buffers: recorded once, with a descriptor set for each dispatch, submitted any number of times.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ash::vk;
@@ -9,13 +8,14 @@ use smallvec::SmallVec;
 use super::context::Context;
 use super::descriptors::{Descriptors, Set};
 use super::memory::VulkanMemory;
-use super::pipeline::{Key, VulkanPipeline};
+use super::pipeline::VulkanPipeline;
 use super::pools::{CommandPool, ENTRY, EXIT, GROUPS, Pools};
 use super::queue::{Commands, Job, Queue};
 use super::timing::{Clock, Stretches};
 use crate::hal::event::Order;
 use crate::hal::gpu::{GpuArg, GpuContext, GpuPlan};
 use crate::hal::kernel::Kernel;
+use crate::hal::wgsl::translator::Key;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
 use crate::profile::Span;
 use crate::{Error, Result};
@@ -116,14 +116,10 @@ impl CommandBuffer for VulkanCommandBuffer {
         let kernel = pipeline.kernel;
         let context = self.recorded.context.clone();
         let bound = Bound::new(&context, kernel, args)?;
-        let plan = plan(pipeline, &context, &bound, params, grid)?;
+        let limits = &context.physical.limits;
+        let plan = pipeline.twin.plan_for(kernel, &GpuContext { args: &bound.args, params, grid, limits })?;
         if plan.workgroups.contains(&0) {
             return Ok(());
-        }
-        let limits = &context.physical.limits;
-        if plan.workgroups.iter().zip(&limits.workgroups).any(|(count, most)| count > most) {
-            let expected = format!("at most {:?} workgroups on {}", limits.workgroups, context.name());
-            return Err(Error::argument(kernel.name, "grid", expected, format!("{:?}", plan.workgroups)));
         }
         let made = pipeline.get(&plan)?;
         let mut inline: SmallVec<[u8; 128]> = SmallVec::from_slice(params);
@@ -207,20 +203,15 @@ impl Bound {
                 || Error::WrongDevice { what: format!("argument {} of {}", binding.name, kernel.name) };
             // The memory of this backend is the only one whose `Any` is this type.
             let memory = arg.memory.as_any().downcast_ref::<VulkanMemory>().ok_or_else(what)?;
-            let rest = arg.offset as u64 % limits.binding_align;
-            // Kernels see words: a view of bytes that ends within one is bound to the word's end.
-            let range = (rest + (arg.len * arg.dtype.size()) as u64).next_multiple_of(4).max(4);
-            if range > limits.binding_bytes {
-                let expected = format!("at most {} bytes on {}", limits.binding_bytes, context.name());
-                return Err(Error::argument(kernel.name, binding.name, expected, range));
-            }
+            let seen = GpuArg::new(arg, limits);
+            seen.check(kernel, bound.args.len(), limits)?;
             bound.infos.push(vk::DescriptorBufferInfo {
                 buffer: memory.raw.buffer,
-                offset: arg.offset as u64 - rest,
-                range,
+                offset: arg.offset as u64 - u64::from(seen.misalignment),
+                range: seen.bound_bytes(),
             });
-            bound.args.push(GpuArg { len: arg.len, dtype: arg.dtype, misalignment: rest as u32 });
-            bound.rests.push(rest as u32);
+            bound.rests.push(seen.misalignment);
+            bound.args.push(seen);
         }
         Ok(bound)
     }
@@ -249,28 +240,12 @@ impl Planned {
 /// What a dispatch will need, if it can be encoded at all.
 pub(super) fn planned(context: &Context, upcoming: &Upcoming) -> Option<Planned> {
     let pipeline = upcoming.pipeline.as_any().downcast_ref::<VulkanPipeline>()?;
-    let bound = Bound::new(context, pipeline.kernel, &upcoming.args).ok()?;
-    let plan = plan(pipeline, context, &bound, &upcoming.params, upcoming.grid).ok()?;
-    (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
-}
-
-/// The kernel's plan. A plan that panics, because it was given parameters of another size, is an error.
-fn plan(
-    pipeline: &VulkanPipeline,
-    context: &Context,
-    bound: &Bound,
-    params: &[u8],
-    grid: [u32; 3],
-) -> Result<GpuPlan> {
     let limits = &context.physical.limits;
-    let plan_context = GpuContext { args: &bound.args, params, grid, limits };
-    let plan = AssertUnwindSafe(|| (pipeline.twin.plan)(&plan_context));
-    catch_unwind(plan).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let message = format!("its plan panicked: {}", text.unwrap_or_default());
-        Error::Shader { kernel: pipeline.kernel.name.into(), message }
-    })
+    let args: SmallVec<[GpuArg; 8]> = upcoming.args.iter().map(|arg| GpuArg::new(arg, limits)).collect();
+    let (params, grid) = (&upcoming.params[..], upcoming.grid);
+    let plan =
+        pipeline.twin.plan_for(pipeline.kernel, &GpuContext { args: &args, params, grid, limits }).ok()?;
+    (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
 }
 
 impl Commands for Recorded {

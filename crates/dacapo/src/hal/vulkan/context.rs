@@ -5,8 +5,8 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ash::vk;
-use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 
+use super::heaps::Heaps;
 use super::instance::{Instance, Listener};
 use super::physical::Physical;
 use crate::hal::meter::MemoryMeter;
@@ -17,7 +17,7 @@ pub(super) struct Context {
     pub device: ash::Device,
     pub physical: Physical,
     pub queue: Mutex<vk::Queue>,
-    pub allocator: Mutex<ManuallyDrop<Allocator>>,
+    pub heaps: ManuallyDrop<Heaps>,
     pub calibration: Option<ash::khr::calibrated_timestamps::Device>,
     pub meter: MemoryMeter,
     /// Why the device is lost, once it is.
@@ -39,17 +39,7 @@ impl Context {
         let device = create_device(&instance, &physical)?;
         // SAFETY: the device was made with one queue of this family.
         let queue = unsafe { device.get_device_queue(physical.family, 0) };
-        let mut settings = gpu_allocator::AllocatorDebugSettings::default();
-        settings.log_leaks_on_shutdown = false;
-        let create = AllocatorCreateDesc {
-            instance: instance.raw.clone(),
-            device: device.clone(),
-            physical_device: physical.raw,
-            debug_settings: settings,
-            buffer_device_address: false,
-            allocation_sizes: gpu_allocator::AllocationSizes::default(),
-        };
-        let allocator = Allocator::new(&create).map_err(|error| {
+        let heaps = Heaps::new(&instance, &physical, &device).map_err(|error| {
             Error::NoDevice(format!("{}: its memory cannot be managed: {error}", physical.info.name))
         })?;
         let calibration = (physical.features.calibrated_timestamps)
@@ -58,7 +48,7 @@ impl Context {
             device,
             physical,
             queue: Mutex::new(queue),
-            allocator: Mutex::new(ManuallyDrop::new(allocator)),
+            heaps: ManuallyDrop::new(heaps),
             calibration,
             meter: MemoryMeter::default(),
             lost: OnceLock::new(),
@@ -100,8 +90,7 @@ impl Drop for Context {
         unsafe {
             // A lost device cannot be waited for; there is nothing to do about it here.
             let _ = self.device.device_wait_idle();
-            let allocator = self.allocator.get_mut().unwrap_or_else(PoisonError::into_inner);
-            ManuallyDrop::drop(allocator);
+            ManuallyDrop::drop(&mut self.heaps);
             self.device.destroy_device(None);
         }
     }
@@ -118,9 +107,10 @@ fn create_device(instance: &Instance, physical: &Physical) -> Result<ash::Device
     let queues = [vk::DeviceQueueCreateInfo::default()
         .queue_family_index(physical.family)
         .queue_priorities(&priorities)];
-    let optional: [(bool, &CStr); 4] = [
+    let optional: [(bool, &CStr); 5] = [
         (features.cooperative_matrix, ash::khr::cooperative_matrix::NAME),
         (features.memory_priority, ash::ext::memory_priority::NAME),
+        (features.memory_priority, ash::ext::pageable_device_local_memory::NAME),
         (features.memory_budget, ash::ext::memory_budget::NAME),
         (features.calibrated_timestamps, ash::khr::calibrated_timestamps::NAME),
     ];
@@ -140,6 +130,8 @@ fn create_device(instance: &Instance, physical: &Physical) -> Result<ash::Device
         .compute_full_subgroups(features.full_subgroups);
     let mut matrix = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
     let mut priority = vk::PhysicalDeviceMemoryPriorityFeaturesEXT::default().memory_priority(true);
+    let mut pageable =
+        vk::PhysicalDevicePageableDeviceLocalMemoryFeaturesEXT::default().pageable_device_local_memory(true);
     let mut create = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&names)
@@ -150,7 +142,7 @@ fn create_device(instance: &Instance, physical: &Physical) -> Result<ash::Device
         create = create.push_next(&mut matrix);
     }
     if features.memory_priority {
-        create = create.push_next(&mut priority);
+        create = create.push_next(&mut priority).push_next(&mut pageable);
     }
     // SAFETY: the device has the features and extensions, as was looked up; the structures live.
     unsafe { instance.raw.create_device(physical.raw, &create, None) }

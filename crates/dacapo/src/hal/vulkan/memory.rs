@@ -8,10 +8,10 @@ use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme};
 
-use super::context::{Context, lock};
+use super::context::Context;
 use super::transfer::Transfer;
-use crate::hal::Memory;
 use crate::hal::meter::MeterEntry;
+use crate::hal::{Importance, Memory};
 use crate::{DType, Error, Result};
 
 /// Up to this size, memory is taken where the host can reach it too, if the device has such memory of its own: what the
@@ -26,6 +26,7 @@ pub(super) struct RawBuffer {
     pub buffer: vk::Buffer,
     /// Present until dropped.
     allocation: Option<Allocation>,
+    importance: Importance,
     context: Arc<Context>,
 }
 
@@ -35,6 +36,7 @@ impl RawBuffer {
         context: &Arc<Context>,
         len: usize,
         location: MemoryLocation,
+        importance: Importance,
         label: &str,
     ) -> Result<RawBuffer> {
         context.check()?;
@@ -50,7 +52,7 @@ impl RawBuffer {
             }
             _ => context.error("vkCreateBuffer", code),
         })?;
-        let mut made = RawBuffer { buffer, allocation: None, context: context.clone() };
+        let mut made = RawBuffer { buffer, allocation: None, importance, context: context.clone() };
         // SAFETY: the buffer belongs to the device.
         let requirements = unsafe { context.device.get_buffer_memory_requirements(buffer) };
         let describe = AllocationCreateDesc {
@@ -61,7 +63,7 @@ impl RawBuffer {
             allocation_scheme: AllocationScheme::GpuAllocatorManaged,
         };
         let allocation =
-            lock(&context.allocator).allocate(&describe).map_err(|_| out_of_memory(context, len))?;
+            context.heaps.allocate(importance, &describe).ok_or_else(|| out_of_memory(context, len))?;
         // SAFETY: memory of the device, of a type and size that fit, bound once.
         let bound =
             unsafe { context.device.bind_buffer_memory(buffer, allocation.memory(), allocation.offset()) };
@@ -81,8 +83,7 @@ impl Drop for RawBuffer {
         // SAFETY: whoever submits work that uses the buffer keeps it until the work has ended.
         unsafe { self.context.device.destroy_buffer(self.buffer, None) };
         if let Some(allocation) = self.allocation.take() {
-            // It can only fail for an allocation of another allocator.
-            let _ = lock(&self.context.allocator).free(allocation);
+            self.context.heaps.free(self.importance, allocation);
         }
     }
 }
@@ -139,9 +140,14 @@ unsafe impl Sync for VulkanMemory {}
 
 impl VulkanMemory {
     /// `len` zeroed bytes.
-    pub fn new(context: &Arc<Context>, transfer: &Arc<Transfer>, len: usize) -> Result<VulkanMemory> {
+    pub fn new(
+        context: &Arc<Context>,
+        transfer: &Arc<Transfer>,
+        len: usize,
+        importance: Importance,
+    ) -> Result<VulkanMemory> {
         let location = if len <= SHARED { MemoryLocation::CpuToGpu } else { MemoryLocation::GpuOnly };
-        let raw = RawBuffer::new(context, len, location, "buffer")?;
+        let raw = RawBuffer::new(context, len, location, importance, "buffer")?;
         let entry = context.meter.block(len);
         let memory = VulkanMemory { raw, len, read_only: false, transfer: transfer.clone(), _entry: entry };
         memory.clear()?;
@@ -209,5 +215,43 @@ impl Memory for VulkanMemory {
             None => self.transfer.clear(self.raw.buffer)?,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hal::info::DeviceSelect;
+    use crate::hal::vulkan::instance::Instance;
+    use crate::hal::vulkan::physical;
+
+    /// The device's block that a new buffer lies in.
+    fn block(context: &Arc<Context>, importance: Importance) -> (RawBuffer, vk::DeviceMemory) {
+        let raw =
+            RawBuffer::new(context, 1 << 20, MemoryLocation::GpuOnly, importance, "test").expect("memory");
+        // SAFETY: the handle is compared and used for nothing.
+        let memory = raw.allocation.as_ref().map(|allocation| unsafe { allocation.memory() });
+        (raw, memory.expect("present until dropped"))
+    }
+
+    #[test]
+    fn what_lasts_lies_apart_from_scratch() {
+        let opened = Instance::new().and_then(|instance| {
+            let instance = Arc::new(instance);
+            let physical = physical::select(&instance, &DeviceSelect::Name("llvmpipe".into()))?;
+            Context::new(instance, physical, true)
+        });
+        let Ok(context) = opened else {
+            assert!(std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none(), "a software device has to be there");
+            eprintln!("skipped: no software device");
+            return;
+        };
+        let lasting = [block(&context, Importance::Lasting), block(&context, Importance::Lasting)];
+        let scratch = [block(&context, Importance::Scratch), block(&context, Importance::Scratch)];
+        assert_eq!(lasting[0].1, lasting[1].1, "blocks are shared");
+        assert_eq!(scratch[0].1, scratch[1].1, "blocks are shared");
+        assert_ne!(lasting[0].1, scratch[0].1, "a block has one priority");
+        let messages = context.listener.as_ref().map(|listener| listener.messages());
+        assert_eq!(messages.unwrap_or_default(), Vec::<String>::new());
     }
 }

@@ -14,7 +14,8 @@ use crate::hal::gpu::GpuCaps;
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
-use crate::hal::{Backend, CommandBuffer, Memory, Pipeline, Upcoming};
+use crate::hal::wgsl::translator::Translator;
+use crate::hal::{Backend, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
 use crate::{Error, Result};
 
 mod cache;
@@ -22,6 +23,7 @@ mod command;
 mod context;
 mod descriptors;
 mod event;
+mod heaps;
 mod instance;
 mod memory;
 mod physical;
@@ -61,6 +63,7 @@ pub(crate) struct VulkanBackend {
     maker: Maker,
     transfer: Arc<Transfer>,
     cache: Arc<PipelineCache>,
+    translator: Arc<Translator>,
 }
 
 impl VulkanBackend {
@@ -77,7 +80,9 @@ impl VulkanBackend {
         let transfer = Transfer::new(&queue, &pools);
         let cache = PipelineCache::open(&context, options.cache.as_ref())?;
         let descriptors = Descriptors::new(&context);
-        Ok(VulkanBackend { context, maker: Maker { queue, pools, descriptors }, transfer, cache })
+        let translator = Arc::new(Translator::new(context.physical.limits.clone()));
+        let maker = Maker { queue, pools, descriptors };
+        Ok(VulkanBackend { context, maker, transfer, cache, translator })
     }
 }
 
@@ -98,8 +103,8 @@ impl Backend for VulkanBackend {
         &self.context.physical.info
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(memory::VulkanMemory::new(&self.context, &self.transfer, bytes)?))
+    fn allocate(&self, bytes: usize, importance: Importance) -> Result<Arc<dyn Memory>> {
+        Ok(Arc::new(memory::VulkanMemory::new(&self.context, &self.transfer, bytes, importance)?))
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {
@@ -107,7 +112,7 @@ impl Backend for VulkanBackend {
         if offset.checked_add(len).is_none_or(|end| end > limit) {
             return Err(Error::OutOfBounds { start: offset, len, limit, dtype: crate::DType::U8 });
         }
-        let memory = memory::VulkanMemory::new(&self.context, &self.transfer, len)?;
+        let memory = memory::VulkanMemory::new(&self.context, &self.transfer, len, Importance::Lasting)?;
         memory.write(0, &file.bytes()[offset..offset + len])?;
         Ok(Arc::new(memory.into_read_only()))
     }
@@ -117,12 +122,23 @@ impl Backend for VulkanBackend {
             &self.context,
             &self.cache,
             &self.maker.descriptors,
+            &self.translator,
             kernel,
         )?))
     }
 
     fn supports(&self, kernel: &'static Kernel) -> bool {
         kernel.gpu.is_some_and(|twin| twin.runs_on(&self.context.physical.limits))
+    }
+
+    fn fits(
+        &self,
+        kernel: &'static Kernel,
+        args: &[ResolvedArg],
+        params: &[u8],
+        grid: [u32; 3],
+    ) -> Result<()> {
+        self.translator.check(kernel, args, params, grid)
     }
 
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {

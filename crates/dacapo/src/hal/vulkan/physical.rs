@@ -35,6 +35,7 @@ pub(super) struct Features {
     pub int8_dot: bool,
     pub cooperative_matrix: bool,
     pub memory_budget: bool,
+    /// Memory can be told how important it is, after it was allocated too.
     pub memory_priority: bool,
     pub calibrated_timestamps: bool,
     pub full_subgroups: bool,
@@ -92,7 +93,9 @@ fn describe(instance: &Instance, raw: vk::PhysicalDevice, index: usize) -> Resul
     unsafe { vulkan.get_physical_device_properties2(raw, &mut properties) };
     let extensions = extensions(instance, raw);
     let has = |name: &CStr| extensions.iter().any(|extension| extension.as_c_str() == name);
-    let found = features(instance, raw, has(ash::khr::cooperative_matrix::NAME));
+    let priorities =
+        has(ash::ext::memory_priority::NAME) && has(ash::ext::pageable_device_local_memory::NAME);
+    let found = features(instance, raw, has(ash::khr::cooperative_matrix::NAME), priorities);
     if !found.required {
         return Err(unusable("it lacks timeline semaphores or synchronization2"));
     }
@@ -117,7 +120,7 @@ fn describe(instance: &Instance, raw: vk::PhysicalDevice, index: usize) -> Resul
         int8_dot: v13.integer_dot_product4x8_bit_packed_signed_accelerated != 0,
         cooperative_matrix: found.cooperative_matrix && has_matrix_16(instance, raw),
         memory_budget: has(ash::ext::memory_budget::NAME),
-        memory_priority: has(ash::ext::memory_priority::NAME),
+        memory_priority: found.memory_priority,
         calibrated_timestamps: has(ash::khr::calibrated_timestamps::NAME),
         full_subgroups: found.full_subgroups,
     };
@@ -222,19 +225,25 @@ struct Found {
     required: bool,
     f16: bool,
     cooperative_matrix: bool,
+    memory_priority: bool,
     subgroup_control: bool,
     full_subgroups: bool,
 }
 
-fn features(instance: &Instance, raw: vk::PhysicalDevice, matrices: bool) -> Found {
+fn features(instance: &Instance, raw: vk::PhysicalDevice, matrices: bool, priorities: bool) -> Found {
     let mut v11 = vk::PhysicalDeviceVulkan11Features::default();
     let mut v12 = vk::PhysicalDeviceVulkan12Features::default();
     let mut v13 = vk::PhysicalDeviceVulkan13Features::default();
     let mut matrix = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
+    let mut priority = vk::PhysicalDeviceMemoryPriorityFeaturesEXT::default();
+    let mut pageable = vk::PhysicalDevicePageableDeviceLocalMemoryFeaturesEXT::default();
     let mut all =
         vk::PhysicalDeviceFeatures2::default().push_next(&mut v11).push_next(&mut v12).push_next(&mut v13);
     if matrices {
         all = all.push_next(&mut matrix);
+    }
+    if priorities {
+        all = all.push_next(&mut priority).push_next(&mut pageable);
     }
     // SAFETY: the device belongs to the instance; the structures live.
     unsafe { instance.raw.get_physical_device_features2(raw, &mut all) };
@@ -247,6 +256,7 @@ fn features(instance: &Instance, raw: vk::PhysicalDevice, matrices: bool) -> Fou
             && v11.storage_buffer16_bit_access != 0
             && v11.uniform_and_storage_buffer16_bit_access != 0,
         cooperative_matrix: matrix.cooperative_matrix != 0,
+        memory_priority: priority.memory_priority != 0 && pageable.pageable_device_local_memory != 0,
         subgroup_control: v13.subgroup_size_control != 0,
         full_subgroups: v13.compute_full_subgroups != 0,
     }

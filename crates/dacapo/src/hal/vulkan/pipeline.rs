@@ -1,11 +1,9 @@
 //! Pipelines: a kernel's texts, specialized as dispatches ask for, each made once.
 
 use std::any::Any;
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ash::vk;
-use smallvec::SmallVec;
 
 use super::cache::PipelineCache;
 use super::context::{Context, lock};
@@ -14,33 +12,9 @@ use crate::hal::Pipeline;
 use crate::hal::gpu::{GpuPlan, GpuTwin};
 use crate::hal::info::DeviceKind;
 use crate::hal::kernel::Kernel;
-use crate::hal::wgsl::Shader;
+use crate::hal::wgsl::translator::{Key, Translator};
 use crate::id_map::IdMap;
 use crate::{Error, Result};
-
-/// What a kernel's pipelines differ in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    variant: usize,
-    /// Overrides, their values as bits.
-    constants: SmallVec<[(&'static str, u64); 8]>,
-}
-
-impl Key {
-    /// What a plan asks for.
-    pub fn of(plan: &GpuPlan) -> Key {
-        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-        Key { variant: plan.variant, constants }
-    }
-}
-
-/// Keys of one kernel mostly name the same constants: only their values are mixed.
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_usize(self.variant);
-        self.constants.iter().for_each(|(_, value)| state.write_u64(*value));
-    }
-}
 
 /// A pipeline that may be on its way: who asks first makes it, the others wait.
 type Slot = Arc<OnceLock<Result<Made>>>;
@@ -58,7 +32,7 @@ pub(super) struct VulkanPipeline {
     pub kernel: &'static Kernel,
     pub twin: &'static GpuTwin,
     pub layout: Layout,
-    shaders: Vec<OnceLock<Result<Shader>>>,
+    translator: Arc<Translator>,
     made: RwLock<IdMap<Slot, Key>>,
     cache: Arc<PipelineCache>,
     /// Owns the layout.
@@ -86,6 +60,7 @@ impl VulkanPipeline {
         context: &Arc<Context>,
         cache: &Arc<PipelineCache>,
         descriptors: &Arc<Descriptors>,
+        translator: &Arc<Translator>,
         kernel: &'static Kernel,
     ) -> Result<VulkanPipeline> {
         let missing = || Error::Shader { kernel: kernel.name.into(), message: "it has no GPU code".into() };
@@ -94,7 +69,7 @@ impl VulkanPipeline {
             kernel,
             twin,
             layout: descriptors.layout(kernel.bindings.len())?,
-            shaders: twin.variants.iter().map(|_| OnceLock::new()).collect(),
+            translator: translator.clone(),
             made: RwLock::default(),
             cache: cache.clone(),
             _descriptors: descriptors.clone(),
@@ -115,15 +90,7 @@ impl VulkanPipeline {
     }
 
     fn make(&self, plan: &GpuPlan) -> Result<Made> {
-        let name = self.kernel.name;
-        let none = || Error::argument(name, "variant", format!("below {}", self.shaders.len()), plan.variant);
-        let (slot, variant) =
-            self.shaders.get(plan.variant).zip(self.twin.variants.get(plan.variant)).ok_or_else(none)?;
-        if !variant.needs.met_by(&self.context.physical.limits) {
-            let message = format!("{} lacks what it needs: {:?}", self.context.name(), variant.needs);
-            return Err(Error::Shader { kernel: format!("{name}/{}", variant.name), message });
-        }
-        let shader = slot.get_or_init(|| Shader::new(self.kernel, variant)).as_ref().map_err(Clone::clone)?;
+        let shader = self.translator.shader(self.kernel, self.twin, plan.variant)?;
         let special = shader.specialize(&plan.constants)?;
         special.check(shader.label(), &self.context.physical.limits)?;
         // Compilers of software devices take minutes over unrolled loops, and have no registers to put arrays into.

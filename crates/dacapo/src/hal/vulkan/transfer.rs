@@ -10,6 +10,7 @@ use super::memory::RawBuffer;
 use super::pools::Pools;
 use super::queue::Queue;
 use crate::Result;
+use crate::hal::Importance;
 
 /// Bytes of one of the two staging buffers of a direction.
 const STAGE: usize = 16 << 20;
@@ -40,7 +41,8 @@ impl Transfer {
         Ok(match slot {
             Some(stages) => stages,
             None => {
-                let stage = || RawBuffer::new(self.context(), STAGE, location, "staging");
+                let stage =
+                    || RawBuffer::new(self.context(), STAGE, location, Importance::Scratch, "staging");
                 slot.insert([stage()?, stage()?])
             }
         })

@@ -8,7 +8,9 @@ use super::kernel::Kernel;
 use super::signature::Access;
 use crate::{Error, Result};
 
+mod plan;
 pub mod spirv;
+pub mod translator;
 
 /// Name of the entry point of every text.
 pub const ENTRY: &str = "main";

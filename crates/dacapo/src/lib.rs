@@ -98,6 +98,10 @@ pub mod cpu {
 /// What GPU kernels are written against.
 pub mod gpu {
     pub use crate::hal::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
+    #[cfg(feature = "metal")]
+    pub use crate::hal::wgsl::msl::{
+        INLINE_BUFFER, Msl, SIZES_BUFFER, limits as metal_limits, translate as msl,
+    };
     #[cfg(feature = "vulkan")]
-    pub use crate::hal::wgsl::spirv;
+    pub use crate::hal::wgsl::spirv::translate as spirv;
 }

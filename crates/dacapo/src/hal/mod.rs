@@ -23,7 +23,7 @@ pub mod meter;
 pub mod signature;
 #[cfg(feature = "vulkan")]
 pub mod vulkan;
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "vulkan", feature = "metal"))]
 pub mod wgsl;
 
 use event::{Order, SharedEvent};

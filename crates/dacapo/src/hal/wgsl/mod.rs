@@ -8,6 +8,9 @@ use super::kernel::Kernel;
 use super::signature::Access;
 use crate::{Error, Result};
 
+#[cfg(feature = "metal")]
+pub mod msl;
+#[cfg(feature = "vulkan")]
 pub mod spirv;
 
 /// Name of the entry point of every text.
@@ -30,15 +33,6 @@ pub struct Shader {
 pub struct Specialized {
     module: Module,
     info: ModuleInfo,
-}
-
-/// A variant of a kernel as SPIR-V: what a device is given. For tools and tests.
-///
-/// # Errors
-/// [`Error::Shader`] if the text does not translate, does not do what the signature says, or lacks one of the overrides.
-pub fn spirv(kernel: &'static Kernel, variant: &Wgsl, constants: &[(&'static str, f64)]) -> Result<Vec<u32>> {
-    let shader = Shader::new(kernel, variant)?;
-    shader.specialize(constants)?.spirv(shader.label())
 }
 
 /// What every device that is accepted can do, and what single texts ask for beyond it.

@@ -34,6 +34,7 @@ fn error(bindings: &[Binding], text: &'static str) -> String {
     Shader::new(kernel, &Wgsl::new("plain", parts)).expect_err("refused").to_string()
 }
 
+#[cfg(feature = "vulkan")]
 #[test]
 fn a_text_that_fits_its_signature_becomes_spirv() {
     let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
@@ -45,6 +46,7 @@ fn a_text_that_fits_its_signature_becomes_spirv() {
     assert!(shader.specialize(&[("M", 1.0)]).is_err(), "there is no such override");
 }
 
+#[cfg(feature = "vulkan")]
 #[test]
 fn arrays_in_workgroup_memory_lose_their_stride_and_barriers_order_memory() {
     let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
@@ -76,4 +78,23 @@ fn texts_that_do_not_compile_say_where() {
     assert!(error.contains("scale/plain") && error.contains("unknown"), "{error}");
     let error = self::error(&[], "@compute @workgroup_size(1) fn other() {}");
     assert!(error.contains("entry point"), "{error}");
+}
+
+#[cfg(feature = "metal")]
+#[test]
+fn a_text_that_fits_its_signature_becomes_msl() {
+    use super::msl::{INLINE_BUFFER, SIZES_BUFFER, translate};
+    let msl = translate(&RIGHT, &TWIN.variants[0], &[("N", 7.0)]).expect("translates");
+    assert_eq!((msl.workgroup, msl.inline_bytes), ([64, 1, 1], 12));
+    assert_eq!((&msl.sizes[..], &msl.threadgroup[..]), (&[0, 1][..], &[256][..]));
+    let (start, body) = msl.source.split_once(&format!("void {}(", msl.entry)).expect("the entry point");
+    assert!(start.contains("metal_stdlib"), "{start}");
+    for argument in ["[[buffer(0)]]", "[[buffer(1)]]", "threadgroup type", "[[thread_position_in_grid]]"] {
+        assert!(body.contains(argument), "{argument} in {body}");
+    }
+    assert!(body.contains(&format!("[[buffer({INLINE_BUFFER})]]")), "{body}");
+    assert!(body.contains(&format!("[[buffer({SIZES_BUFFER})]]")), "{body}");
+    let other = translate(&RIGHT, &TWIN.variants[0], &[]).expect("translates");
+    assert_ne!(msl.source, other.source, "the constant is in the text");
+    assert!(translate(&RIGHT, &TWIN.variants[0], &[("M", 1.0)]).is_err(), "there is no such override");
 }

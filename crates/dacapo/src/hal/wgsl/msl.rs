@@ -64,6 +64,31 @@ pub fn limits(processors: u32) -> GpuLimits {
     }
 }
 
+/// Strikes declarations that the writer repeats. An operand of several packed dot products in a row gets a name for each
+/// product, and always the same one.
+fn declare_once(source: &str) -> String {
+    let mut scopes: Vec<Vec<&str>> = vec![Vec::new()];
+    let mut once = String::with_capacity(source.len());
+    for line in source.lines() {
+        let text = line.trim();
+        if text.starts_with('}') && scopes.len() > 1 {
+            scopes.pop();
+        }
+        if text.starts_with("packed_") && text.contains(" reinterpreted_") {
+            if scopes.iter().flatten().any(|known| *known == text) {
+                continue;
+            }
+            scopes.last_mut().into_iter().for_each(|scope| scope.push(text));
+        }
+        if text.ends_with('{') {
+            scopes.push(Vec::new());
+        }
+        once.push_str(line);
+        once.push('\n');
+    }
+    once
+}
+
 impl Specialized {
     /// The text for macOS 14. Threadgroup memory is not zeroed, indices are not checked.
     ///
@@ -78,7 +103,7 @@ impl Specialized {
         let entry = entry.ok_or_else(|| fail("MSL: no entry point".into()))?;
         let entry = entry.map_err(|error| fail(format!("MSL: {error}")))?;
         Ok(Msl {
-            source,
+            source: declare_once(&source),
             entry,
             workgroup: self.workgroup_size(),
             inline_bytes: shader.inline_bytes(),

@@ -98,3 +98,26 @@ fn a_text_that_fits_its_signature_becomes_msl() {
     assert_ne!(msl.source, other.source, "the constant is in the text");
     assert!(translate(&RIGHT, &TWIN.variants[0], &[("M", 1.0)]).is_err(), "there is no such override");
 }
+
+#[cfg(feature = "metal")]
+#[test]
+fn operands_of_several_dot_products_are_declared_once_in_msl() {
+    const DOTS: &str = "
+struct Words { v: array<u32> }
+struct Numbers { v: array<i32> }
+@group(0) @binding(0) var<storage, read> x: Words;
+@group(0) @binding(1) var<storage, read_write> y: Numbers;
+@compute @workgroup_size(1)
+fn main() {
+    let a = x.v[0];
+    y.v[0] = dot4I8Packed(a, x.v[1]) + dot4I8Packed(a, x.v[2]);
+    if x.v[3] == 0u { y.v[1] = dot4I8Packed(a, x.v[1]); }
+    if x.v[3] == 1u { y.v[1] = dot4I8Packed(x.v[4], x.v[1]); }
+}";
+    let msl = super::msl::translate(&RIGHT, &Wgsl::new("dots", &[DOTS]), &[]).expect("translates");
+    let mut lines: Vec<_> = msl.source.lines().filter(|line| line.contains("packed_char4 rein")).collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((all, lines.len()), (6, 6), "{}", msl.source);
+}

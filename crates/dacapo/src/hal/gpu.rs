@@ -8,9 +8,12 @@
 //!   the bytes between the place where it is bound, aligned as the device needs it, and its first element;
 //! - what differs from dispatch to dispatch in ways that a compiler should know is an `override`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use smallvec::SmallVec;
 
-use crate::DType;
+use super::kernel::Kernel;
+use crate::{DType, Error, Result};
 
 /// The GPU code of a kernel.
 #[derive(Debug, Clone, Copy)]
@@ -189,4 +192,33 @@ impl GpuPlan {
         self.constants.push((name, value.into()));
         self
     }
+}
+
+/// What the pipelines of one kernel differ in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PipelineKey {
+    variant: usize,
+    /// Overrides, their values as bits.
+    constants: SmallVec<[(&'static str, u64); 8]>,
+}
+
+impl PipelineKey {
+    /// What a plan asks for.
+    pub fn of(plan: &GpuPlan) -> PipelineKey {
+        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        PipelineKey { variant: plan.variant, constants }
+    }
+}
+
+/// A kernel's plan for a dispatch.
+///
+/// # Errors
+/// [`Error::Shader`] if the plan panics, because it was given parameters of another size.
+pub(crate) fn plan(kernel: &Kernel, twin: &GpuTwin, context: &GpuContext<'_>) -> Result<GpuPlan> {
+    catch_unwind(AssertUnwindSafe(|| (twin.plan)(context))).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let message = format!("its plan panicked: {}", text.unwrap_or_default());
+        Error::Shader { kernel: kernel.name.into(), message }
+    })
 }

@@ -8,12 +8,9 @@
 //!   the bytes between the place where it is bound, aligned as the device needs it, and its first element;
 //! - what differs from dispatch to dispatch in ways that a compiler should know is an `override`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use smallvec::SmallVec;
 
-use super::kernel::Kernel;
-use crate::{DType, Error, Result};
+use crate::DType;
 
 /// The GPU code of a kernel.
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +192,7 @@ impl GpuPlan {
 }
 
 /// What the pipelines of one kernel differ in.
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PipelineKey {
     variant: usize,
@@ -202,6 +200,7 @@ pub(crate) struct PipelineKey {
     constants: SmallVec<[(&'static str, u64); 8]>,
 }
 
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
 impl PipelineKey {
     /// What a plan asks for.
     pub fn of(plan: &GpuPlan) -> PipelineKey {
@@ -213,12 +212,18 @@ impl PipelineKey {
 /// A kernel's plan for a dispatch.
 ///
 /// # Errors
-/// [`Error::Shader`] if the plan panics, because it was given parameters of another size.
-pub(crate) fn plan(kernel: &Kernel, twin: &GpuTwin, context: &GpuContext<'_>) -> Result<GpuPlan> {
+/// [`Error::Shader`](crate::Error::Shader) if the plan panics, because it was given parameters of another size.
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+pub(crate) fn plan(
+    kernel: &super::kernel::Kernel,
+    twin: &GpuTwin,
+    context: &GpuContext<'_>,
+) -> crate::Result<GpuPlan> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     catch_unwind(AssertUnwindSafe(|| (twin.plan)(context))).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         let message = format!("its plan panicked: {}", text.unwrap_or_default());
-        Error::Shader { kernel: kernel.name.into(), message }
+        crate::Error::Shader { kernel: kernel.name.into(), message }
     })
 }

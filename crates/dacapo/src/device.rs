@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-#[cfg(not(feature = "vulkan"))]
-use crate::Error;
 use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
 use crate::event::{EventPoint, StageEvents};
 use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
-use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
+use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect, MetalOptions};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Memory};
@@ -23,7 +21,7 @@ use crate::residency::Members;
 use crate::state::DeviceState;
 use crate::submission::{Fate, Submission};
 use crate::usage::Touches;
-use crate::{DType, Element, Result};
+use crate::{DType, Element, Error, Result};
 
 /// Which device to open, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +38,8 @@ pub struct DeviceOptions {
     pub patience: Duration,
     /// Collect what a GPU's driver and its validation layers have to say, for [`Device::messages`]. Default: no.
     pub debug: bool,
+    /// How a Metal device is used.
+    pub metal: MetalOptions,
     /// For tests: something that is to fail. Default: nothing.
     pub fault: Option<FaultPlan>,
 }
@@ -53,6 +53,7 @@ impl Default for DeviceOptions {
             cache: None,
             patience: Duration::from_secs(60),
             debug: false,
+            metal: MetalOptions::default(),
             fault: None,
         }
     }
@@ -62,6 +63,11 @@ impl DeviceOptions {
     /// A GPU through Vulkan.
     pub fn vulkan(select: DeviceSelect) -> Self {
         DeviceOptions { backend: BackendKind::Vulkan, select, ..DeviceOptions::default() }
+    }
+
+    /// A GPU through Metal.
+    pub fn metal(select: DeviceSelect) -> Self {
+        DeviceOptions { backend: BackendKind::Metal, select, ..DeviceOptions::default() }
     }
 
     fn backend(&self) -> Result<Box<dyn Backend>> {
@@ -77,8 +83,13 @@ impl DeviceOptions {
                 };
                 Ok(Box::new(crate::hal::vulkan::VulkanBackend::open(&options)?))
             }
-            #[cfg(not(feature = "vulkan"))]
-            BackendKind::Vulkan => Err(Error::NoDevice("this program was built without Vulkan".into())),
+            #[cfg(all(feature = "metal", target_vendor = "apple"))]
+            BackendKind::Metal => {
+                let (select, options) = (&self.select, &self.metal);
+                Ok(Box::new(crate::hal::metal::MetalBackend::open(select, options, self.patience)?))
+            }
+            #[allow(unreachable_patterns, reason = "a program may have every backend")]
+            absent => Err(Error::NoDevice(format!("this program was built without the {absent} backend"))),
         }
     }
 }
@@ -127,10 +138,12 @@ impl Device {
 
     /// All devices that [`open`](Self::open) could open on this machine.
     pub fn enumerate() -> Vec<DeviceInfo> {
-        let processor = std::iter::once(crate::hal::cpu::describe(None));
+        let devices = std::iter::once(crate::hal::cpu::describe(None));
+        #[cfg(all(feature = "metal", target_vendor = "apple"))]
+        let devices = devices.chain(crate::hal::metal::enumerate());
         #[cfg(feature = "vulkan")]
-        let processor = processor.chain(crate::hal::vulkan::enumerate());
-        processor.collect()
+        let devices = devices.chain(crate::hal::vulkan::enumerate());
+        devices.collect()
     }
 
     /// What a GPU's driver and its validation layers had to say so far, if the device was opened with

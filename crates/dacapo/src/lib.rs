@@ -78,7 +78,7 @@ pub use graph::{
 };
 pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;
-pub use hal::info::{BackendKind, DeviceInfo, DeviceKind, DeviceSelect};
+pub use hal::info::{BackendKind, DeviceInfo, DeviceKind, DeviceSelect, MetalOptions, MetalReplay};
 pub use hal::kernel::{CpuTwin, Kernel, OpKind};
 pub use hal::meter::{MemoryMeter, MemoryUse};
 pub use hal::signature::{Access, Binding};

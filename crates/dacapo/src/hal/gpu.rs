@@ -190,3 +190,40 @@ impl GpuPlan {
         self
     }
 }
+
+/// What the pipelines of one kernel differ in.
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PipelineKey {
+    variant: usize,
+    /// Overrides, their values as bits.
+    constants: SmallVec<[(&'static str, u64); 8]>,
+}
+
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+impl PipelineKey {
+    /// What a plan asks for.
+    pub fn of(plan: &GpuPlan) -> PipelineKey {
+        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        PipelineKey { variant: plan.variant, constants }
+    }
+}
+
+/// A kernel's plan for a dispatch.
+///
+/// # Errors
+/// [`Error::Shader`](crate::Error::Shader) if the plan panics, because it was given parameters of another size.
+#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+pub(crate) fn plan(
+    kernel: &super::kernel::Kernel,
+    twin: &GpuTwin,
+    context: &GpuContext<'_>,
+) -> crate::Result<GpuPlan> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    catch_unwind(AssertUnwindSafe(|| (twin.plan)(context))).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let message = format!("its plan panicked: {}", text.unwrap_or_default());
+        crate::Error::Shader { kernel: kernel.name.into(), message }
+    })
+}

@@ -1,7 +1,6 @@
 //! Command buffers: recorded once, with a descriptor set for each dispatch, submitted any number of times.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ash::vk;
@@ -9,12 +8,12 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use super::memory::VulkanMemory;
-use super::pipeline::{Key, VulkanPipeline};
+use super::pipeline::VulkanPipeline;
 use super::pools::{CommandPool, ENTRY, EXIT, GROUPS, Pools};
 use super::queue::{Commands, Job, Queue};
 use super::timing::{Clock, Stretches};
 use crate::hal::event::Order;
-use crate::hal::gpu::{GpuArg, GpuContext, GpuPlan};
+use crate::hal::gpu::{self, GpuArg, GpuContext, GpuPlan, PipelineKey};
 use crate::hal::kernel::Kernel;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
 use crate::profile::Span;
@@ -271,8 +270,8 @@ pub(super) struct Planned {
 
 impl Planned {
     /// The same for dispatches that need the same pipeline.
-    pub fn key(&self) -> (usize, Key) {
-        (Arc::as_ptr(&self.pipeline).cast::<()>() as usize, Key::of(&self.plan))
+    pub fn key(&self) -> (usize, PipelineKey) {
+        (Arc::as_ptr(&self.pipeline).cast::<()>() as usize, PipelineKey::of(&self.plan))
     }
 
     /// Makes it. What fails fails again when it is needed, and is told then.
@@ -291,7 +290,7 @@ pub(super) fn planned(context: &Context, upcoming: &Upcoming) -> Option<Planned>
     (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
 }
 
-/// The kernel's plan. A plan that panics, because it was given parameters of another size, is an error.
+/// The kernel's plan.
 fn plan(
     pipeline: &VulkanPipeline,
     context: &Context,
@@ -300,14 +299,7 @@ fn plan(
     grid: [u32; 3],
 ) -> Result<GpuPlan> {
     let limits = &context.physical.limits;
-    let plan_context = GpuContext { args: &bound.args, params, grid, limits };
-    let plan = AssertUnwindSafe(|| (pipeline.twin.plan)(&plan_context));
-    catch_unwind(plan).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let message = format!("its plan panicked: {}", text.unwrap_or_default());
-        Error::Shader { kernel: pipeline.kernel.name.into(), message }
-    })
+    gpu::plan(pipeline.kernel, pipeline.twin, &GpuContext { args: &bound.args, params, grid, limits })
 }
 
 impl Commands for Recorded {

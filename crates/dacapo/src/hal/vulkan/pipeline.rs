@@ -5,31 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ash::vk;
-use smallvec::SmallVec;
 
 use super::cache::PipelineCache;
 use super::context::{Context, lock};
 use crate::hal::Pipeline;
-use crate::hal::gpu::{GpuPlan, GpuTwin};
+use crate::hal::gpu::{GpuPlan, GpuTwin, PipelineKey};
 use crate::hal::kernel::Kernel;
 use crate::hal::wgsl::{INLINE_BYTES, Shader};
 use crate::{Error, Result};
-
-/// What a kernel's pipelines differ in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    variant: usize,
-    /// Overrides, their values as bits.
-    constants: SmallVec<[(&'static str, u64); 8]>,
-}
-
-impl Key {
-    /// What a plan asks for.
-    pub fn of(plan: &GpuPlan) -> Key {
-        let constants = plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-        Key { variant: plan.variant, constants }
-    }
-}
 
 /// A pipeline that may be on its way: who asks first makes it, the others wait.
 type Slot = Arc<OnceLock<Result<Made>>>;
@@ -49,7 +32,7 @@ pub(super) struct VulkanPipeline {
     pub layout: vk::PipelineLayout,
     pub set_layout: vk::DescriptorSetLayout,
     shaders: Vec<OnceLock<Result<Shader>>>,
-    made: RwLock<HashMap<Key, Slot>>,
+    made: RwLock<HashMap<PipelineKey, Slot>>,
     cache: Arc<PipelineCache>,
     context: Arc<Context>,
     /// Pipelines to destroy.
@@ -115,7 +98,7 @@ impl VulkanPipeline {
 
     /// The pipeline that a plan asks for.
     pub fn get(&self, plan: &GpuPlan) -> Result<Made> {
-        let key = Key::of(plan);
+        let key = PipelineKey::of(plan);
         let known = self.made.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let slot = known.unwrap_or_else(|| {
             let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);

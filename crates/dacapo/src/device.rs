@@ -83,7 +83,7 @@ impl DeviceOptions {
                 };
                 Ok(Box::new(crate::hal::vulkan::VulkanBackend::open(&options)?))
             }
-            #[cfg(all(feature = "metal", target_vendor = "apple"))]
+            #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
             BackendKind::Metal => {
                 let (select, options) = (&self.select, &self.metal);
                 Ok(Box::new(crate::hal::metal::MetalBackend::open(select, options, self.patience)?))
@@ -139,7 +139,7 @@ impl Device {
     /// All devices that [`open`](Self::open) could open on this machine.
     pub fn enumerate() -> Vec<DeviceInfo> {
         let devices = std::iter::once(crate::hal::cpu::describe(None));
-        #[cfg(all(feature = "metal", target_vendor = "apple"))]
+        #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
         let devices = devices.chain(crate::hal::metal::enumerate());
         #[cfg(feature = "vulkan")]
         let devices = devices.chain(crate::hal::vulkan::enumerate());

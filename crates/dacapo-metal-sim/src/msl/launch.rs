@@ -98,6 +98,12 @@ impl Function {
         self.entry.most_threads.unwrap_or(MOST as u32)
     }
 
+    /// Whether the kernel's text lets it write a buffer argument.
+    pub fn writes(&self, buffer: u32) -> bool {
+        let place = Place::Buffer(buffer);
+        self.entry.arguments.iter().any(|argument| argument.place == place && argument.writes)
+    }
+
     /// Runs a dispatch to its end.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ impl MappedFile {
     }
 
     /// The bytes, if they are a mapping: it begins on a page's boundary, and its last page is whole.
-    #[cfg(all(feature = "metal", target_vendor = "apple"))]
+    #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
     pub(crate) fn mapped(&self) -> Option<&[u8]> {
         match &self.content {
             Content::Mapped(map) => Some(map),

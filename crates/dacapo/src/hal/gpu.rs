@@ -192,7 +192,7 @@ impl GpuPlan {
 }
 
 /// What the pipelines of one kernel differ in.
-#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PipelineKey {
     variant: usize,
@@ -200,7 +200,7 @@ pub(crate) struct PipelineKey {
     constants: SmallVec<[(&'static str, u64); 8]>,
 }
 
-#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
 impl PipelineKey {
     /// What a plan asks for.
     pub fn of(plan: &GpuPlan) -> PipelineKey {
@@ -213,7 +213,7 @@ impl PipelineKey {
 ///
 /// # Errors
 /// [`Error::Shader`](crate::Error::Shader) if the plan panics, because it was given parameters of another size.
-#[cfg(any(feature = "vulkan", all(feature = "metal", target_vendor = "apple")))]
+#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
 pub(crate) fn plan(
     kernel: &super::kernel::Kernel,
     twin: &GpuTwin,

@@ -19,7 +19,7 @@ pub mod file;
 pub mod gpu;
 pub mod info;
 pub mod kernel;
-#[cfg(all(feature = "metal", target_vendor = "apple"))]
+#[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
 pub mod metal;
 pub mod meter;
 pub mod signature;

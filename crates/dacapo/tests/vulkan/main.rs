@@ -7,6 +7,7 @@
 
 use dacapo::{Device, DeviceOptions, DeviceSelect, Error};
 
+mod devices;
 mod engine;
 mod kernels;
 mod validation;

@@ -31,7 +31,7 @@ static ANY: AtomicBool = AtomicBool::new(false);
 static PLANTED: Mutex<Option<Planted>> = Mutex::new(None);
 
 /// Plants a mistake in the n-th message of a selector from now on, counted from 1, and in none after it. Takes back one that
-/// has not happened. For a test that has the process for itself.
+/// has not happened. `release` counts as a message. For a test that has the process for itself.
 pub fn plant(selector: &'static str, nth: usize, plant: Plant) {
     let mut planted = PLANTED.lock().unwrap_or_else(PoisonError::into_inner);
     *planted = Some(Planted { selector, before: nth.saturating_sub(1), plant });

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Once};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::class::{self, Class};
-use super::message::{answer, selector};
+use super::message::{answer, planted, selector};
 use super::{Id, Imp, Object, Sel};
 use crate::complain;
 
@@ -194,6 +194,9 @@ unsafe extern "C-unwind" fn objc_release(object: Id) {
             return;
         }
         let class = class_of(object, c"release".as_ptr());
+        if planted(c"release", true).is_some() {
+            return;
+        }
         if head(object).count.fetch_sub(1, Ordering::AcqRel) == 1 {
             let dealloc = dealloc_selector();
             let imp = answer(class, dealloc);

@@ -23,6 +23,6 @@ pub mod objc;
 #[cfg(metal_sim)]
 mod complaint;
 #[cfg(metal_sim)]
-pub use complaint::{complaints, forget_complaints};
-#[cfg(metal_sim)]
 pub(crate) use complaint::{complain, lock};
+#[cfg(metal_sim)]
+pub use complaint::{complaints, forget_complaints};

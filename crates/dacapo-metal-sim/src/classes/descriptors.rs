@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use objc2::rc::{Allocated, Retained};
 use objc2::{ClassType, DefinedClass, Message, msg_send};
-use objc2_metal::{
-    MTLDispatchType, MTLIndirectCommandType, MTLLanguageVersion, MTLMathMode, MTLStorageMode,
-};
+use objc2_metal::{MTLDispatchType, MTLIndirectCommandType, MTLLanguageVersion, MTLMathMode, MTLStorageMode};
 
 use super::foundation::{Text, says};
 use super::kernels::Kernel;

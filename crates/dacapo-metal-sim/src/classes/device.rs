@@ -17,9 +17,9 @@ use super::foundation::{Array, Failure, Text, fail};
 use super::indirect::Indirect;
 use super::kernels::{CompiledText, PipelineState};
 use super::resources::{Buffer, CounterSet, Counters, Fence, ResidencySet, SharedEvent};
+use crate::complain;
 use crate::gpu::{Event, Storage, clock};
 use crate::msl::Library;
-use crate::complain;
 
 /// Bytes of a buffer at most.
 const BUFFER: usize = 4 << 30;

@@ -43,7 +43,13 @@ impl Table {
         self.pipeline = Some((Arc::new(Reference::new(state, keep)), code));
     }
 
-    pub fn set_buffer(&mut self, buffer: &Buffer, offset: usize, index: usize, keep: bool) -> Result<(), String> {
+    pub fn set_buffer(
+        &mut self,
+        buffer: &Buffer,
+        offset: usize,
+        index: usize,
+        keep: bool,
+    ) -> Result<(), String> {
         let storage = living(buffer).storage().clone();
         if index >= BUFFERS {
             return Err(format!("buffer index {index}; there are {BUFFERS}"));
@@ -74,7 +80,9 @@ impl Table {
         self.threadgroup_memory[index] = length;
         let sum: usize = self.threadgroup_memory.iter().sum();
         if !length.is_multiple_of(16) || sum > THREADGROUP_MEMORY {
-            return Err(format!("{length} bytes of threadgroup memory, {sum} in all: multiples of 16 up to {THREADGROUP_MEMORY} work"));
+            return Err(format!(
+                "{length} bytes of threadgroup memory, {sum} in all: multiples of 16 up to {THREADGROUP_MEMORY} work"
+            ));
         }
         Ok(())
     }
@@ -90,7 +98,10 @@ impl Table {
         let count: usize = threads.iter().map(|&n| n as usize).product();
         let label = &code.label;
         if count == 0 || count > code.most || threadgroups.contains(&0) {
-            return Err(format!("{label}: {threadgroups:?} threadgroups of {threads:?}; at most {} threads", code.most));
+            return Err(format!(
+                "{label}: {threadgroups:?} threadgroups of {threads:?}; at most {} threads",
+                code.most
+            ));
         }
         if code.whole && !count.is_multiple_of(32) {
             return Err(format!("{label}: threadgroups of {count} were promised to be whole simdgroups"));

@@ -55,7 +55,8 @@ impl PipelineState {
         if most > own {
             return Err(format!("{most} threads of a threadgroup are asked for; the text takes {own}"));
         }
-        let code = Code { label: said.label.clone(), function, most, whole: said.whole, indirect: said.indirect };
+        let code =
+            Code { label: said.label.clone(), function, most, whole: said.whole, indirect: said.indirect };
         Ok(PipelineState::make(Arc::new(code)))
     }
 }

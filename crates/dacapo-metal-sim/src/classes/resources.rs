@@ -73,7 +73,9 @@ impl SharedEvent {
     pub fn promise(&self, value: u64) {
         let before = self.event().promised.fetch_max(value, Ordering::Relaxed);
         if value <= before {
-            complain(format!("a command buffer signals {value} where {before} comes before: events only rise"));
+            complain(format!(
+                "a command buffer signals {value} where {before} comes before: events only rise"
+            ));
         }
     }
 }

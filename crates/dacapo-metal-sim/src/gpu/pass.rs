@@ -124,7 +124,11 @@ pub(crate) struct Code {
 /// What is bound to an index.
 #[derive(Debug)]
 pub(crate) enum Slot {
-    Buffer { buffer: Reference<Buffer>, storage: Arc<Storage>, offset: usize },
+    Buffer {
+        buffer: Reference<Buffer>,
+        storage: Arc<Storage>,
+        offset: usize,
+    },
     /// Aligned as constants are; so many of the bytes count.
     Bytes(Vec<u128>, usize),
 }

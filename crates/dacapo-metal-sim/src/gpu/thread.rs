@@ -321,10 +321,12 @@ fn end(active: Active) {
     let Active { submitted, failure, complaint, .. } = active;
     let Submitted { commands, work } = submitted;
     let complaint = complaint.or_else(|| work.alive().err().map(|why| format!("{:?}: {why}", work.label)));
-    let failure = failure.or_else(|| complaint.map(|reason| {
-        complain(reason.clone());
-        Failure { code: 9, reason }
-    }));
+    let failure = failure.or_else(|| {
+        complaint.map(|reason| {
+            complain(reason.clone());
+            Failure { code: 9, reason }
+        })
+    });
     if failure.is_none() {
         work.signals.iter().for_each(|(event, value)| event.signal(*value));
     }

@@ -198,7 +198,11 @@ pub(super) unsafe fn add(class: *mut Class, selector: Sel, imp: Imp, types: &CSt
 unsafe extern "C-unwind" fn objc_getClass(name: *const c_char) -> *mut Class {
     // SAFETY: a C string.
     let name = unsafe { CStr::from_ptr(name) };
-    classes().iter().flatten().find(|(known, _)| known.as_c_str() == name).map_or(null_mut(), |(_, &c)| c as _)
+    classes()
+        .iter()
+        .flatten()
+        .find(|(known, _)| known.as_c_str() == name)
+        .map_or(null_mut(), |(_, &c)| c as _)
 }
 
 /// # Safety
@@ -260,7 +264,10 @@ unsafe extern "C-unwind" fn class_addIvar(
 /// # Safety
 /// As the real one.
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn class_getInstanceVariable(class: *mut Class, name: *const c_char) -> *const Variable {
+unsafe extern "C-unwind" fn class_getInstanceVariable(
+    class: *mut Class,
+    name: *const c_char,
+) -> *const Variable {
     // SAFETY: a made class, a C string.
     let (info, name) = unsafe { ((*class).info(), CStr::from_ptr(name)) };
     info.variables.get(name).map_or(null(), |variable| &raw const **variable)

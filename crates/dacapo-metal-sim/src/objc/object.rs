@@ -3,8 +3,8 @@
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
-use std::sync::{LazyLock, Once};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Once};
 
 use super::class::{self, Class};
 use super::message::{answer, planted, selector};

@@ -91,7 +91,10 @@ impl Bench {
         self.queue.commandBufferWithUnretainedReferences().expect("made")
     }
 
-    fn encoder(&self, commands: &ProtocolObject<dyn MTLCommandBuffer>) -> Object<dyn MTLComputeCommandEncoder> {
+    fn encoder(
+        &self,
+        commands: &ProtocolObject<dyn MTLCommandBuffer>,
+    ) -> Object<dyn MTLComputeCommandEncoder> {
         commands.computeCommandEncoderWithDispatchType(MTLDispatchType::Concurrent).expect("made")
     }
 
@@ -108,7 +111,10 @@ impl Bench {
     }
 
     /// One dispatch of what `change` makes of sound bindings, to its end. Returns how it ended.
-    fn run(&self, change: impl FnOnce(&ProtocolObject<dyn MTLComputeCommandEncoder>)) -> MTLCommandBufferStatus {
+    fn run(
+        &self,
+        change: impl FnOnce(&ProtocolObject<dyn MTLComputeCommandEncoder>),
+    ) -> MTLCommandBufferStatus {
         autoreleasepool(|_| {
             let commands = self.commands();
             let encoder = self.encoder(&commands);

@@ -16,7 +16,10 @@ fn an_encoder_that_does_not_end() {
     });
     gpu::settle();
     let all = forget_complaints().join("\n");
-    assert!(all.contains("committed while an encoder is open") && all.contains("freed without having ended"), "{all}");
+    assert!(
+        all.contains("committed while an encoder is open") && all.contains("freed without having ended"),
+        "{all}"
+    );
 }
 
 #[test]
@@ -132,7 +135,9 @@ fn inline_bytes_too_many_or_too_few() {
 #[test]
 fn threadgroup_memory_that_is_odd_too_much_or_too_little() {
     let bench = Bench::new();
-    for (length, says) in [(250, "250 bytes of threadgroup memory"), (65_536, "65536 bytes"), (240, "threadgroup(0) has 240")] {
+    for (length, says) in
+        [(250, "250 bytes of threadgroup memory"), (65_536, "65536 bytes"), (240, "threadgroup(0) has 240")]
+    {
         // SAFETY: the simulation looks first.
         bench.run(|encoder| unsafe { encoder.setThreadgroupMemoryLength_atIndex(length, 0) });
         complained(says);
@@ -212,7 +217,8 @@ fn residency_taken_from_what_is_used() {
     let bench = Bench::new();
     gpu::hold();
     autoreleasepool(|_| {
-        let set = bench.device.newResidencySetWithDescriptor_error(&MTLResidencySetDescriptor::new()).unwrap();
+        let set =
+            bench.device.newResidencySetWithDescriptor_error(&MTLResidencySetDescriptor::new()).unwrap();
         set.addAllocation(ProtocolObject::from_ref(&*bench.x));
         set.commit();
         let commands = bench.commands();
@@ -256,10 +262,15 @@ fn indirect(bench: &Bench, state: &ProtocolObject<dyn MTLComputePipelineState>, 
     // SAFETY: as many as the kernel has, and two commands that are there.
     unsafe {
         describe.setMaxKernelThreadgroupMemoryBindCount(1);
-        let commands = bench.device.newIndirectCommandBufferWithDescriptor_maxCommandCount_options(&describe, 2, options());
+        let commands = bench.device.newIndirectCommandBufferWithDescriptor_maxCommandCount_options(
+            &describe,
+            2,
+            options(),
+        );
         let commands = commands.unwrap();
         let words = [2.0_f32.to_bits(), 64];
-        let params = bench.device.newBufferWithBytes_length_options(NonNull::from(&words).cast(), 8, options());
+        let params =
+            bench.device.newBufferWithBytes_length_options(NonNull::from(&words).cast(), 8, options());
         let params = params.unwrap();
         for (index, [from, to]) in [[&bench.x, &bench.y], [&bench.y, &bench.x]].into_iter().enumerate() {
             let command = commands.indirectComputeCommandAtIndex(index);
@@ -279,7 +290,12 @@ fn indirect(bench: &Bench, state: &ProtocolObject<dyn MTLComputePipelineState>, 
 }
 
 /// Runs the commands, with these resources declared.
-fn execute(bench: &Bench, indirect: &Indirect, usages: &[(&Object<dyn MTLBuffer>, MTLResourceUsage)], count: usize) -> MTLCommandBufferStatus {
+fn execute(
+    bench: &Bench,
+    indirect: &Indirect,
+    usages: &[(&Object<dyn MTLBuffer>, MTLResourceUsage)],
+    count: usize,
+) -> MTLCommandBufferStatus {
     autoreleasepool(|_| {
         let buffer = bench.commands();
         let encoder = bench.encoder(&buffer);

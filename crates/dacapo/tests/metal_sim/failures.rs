@@ -15,12 +15,14 @@ fn a_command_buffer_that_fails_says_why_and_leaves_the_device_usable() -> Result
         gpu::fail_next(timeout());
         let error = chain.commit()?.wait().expect_err("failed");
         let text = error.to_string();
-        for part in ["chain", "status 5", "Caused GPU Timeout Error", "code 2", "MTLCommandBufferErrorDomain"] {
+        for part in ["chain", "status 5", "Caused GPU Timeout Error", "code 2", "MTLCommandBufferErrorDomain"]
+        {
             assert!(text.contains(part), "{part:?} not in {text}");
         }
+        // What it wrote counts as lost; what is written anew does not.
+        chain.reset()?;
         gpu::fail_next(timeout());
         assert!(compiled.replay()?.wait().is_err());
-        // What it wrote counts as lost; what is written anew does not.
         chain.reset()?;
         compiled.replay()?.wait()?;
         chain.commit()?.wait()?;
@@ -53,7 +55,10 @@ fn a_device_that_does_not_answer_counts_as_lost() -> Result<()> {
     gpu::hold();
     let submission = chain.commit()?;
     let error = submission.wait().expect_err("nothing runs");
-    assert!(matches!(&error, Error::DeviceLost(cause) if cause.contains("has not ended after 1 seconds")), "{error}");
+    assert!(
+        matches!(&error, Error::DeviceLost(cause) if cause.contains("has not ended after 1 seconds")),
+        "{error}"
+    );
     assert!(matches!(chain.commit(), Err(Error::DeviceLost(_))));
     gpu::resume();
     gpu::settle();

@@ -19,7 +19,9 @@ fn a_thousand_steps_leave_nothing() -> Result<()> {
             gpu::settle();
             // What is encoded ahead comes and goes on a thread of its own.
             let mut count = objc::count();
-            count.retain(|class, _| !["SimulatedCommandBuffer", "SimulatedComputeCommandEncoder"].contains(&&**class));
+            count.retain(|class, _| {
+                !["SimulatedCommandBuffer", "SimulatedComputeCommandEncoder"].contains(&&**class)
+            });
             count
         };
         let before = settled();

@@ -77,7 +77,9 @@ impl Chain {
     }
 
     fn dispatches(&self) -> [Dispatch; 3] {
-        let linear = |x: &Buffer, y: &Buffer, a: f32, b: f32| Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b]);
+        let linear = |x: &Buffer, y: &Buffer, a: f32, b: f32| {
+            Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b])
+        };
         [
             linear(&self.x, &self.y, 2.0, 1.0),
             linear(&self.y, &self.z, 3.0, 0.0),

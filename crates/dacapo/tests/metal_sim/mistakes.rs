@@ -146,6 +146,7 @@ fn resources_that_indirect_commands_do_not_declare() -> Result<()> {
         plant("useResources:count:usage:", nth, Plant::Lost);
         assert!(compiled.replay()?.wait().is_err());
         complained("was not declared so");
+        chain.reset()?;
     }
     Ok(())
 }
@@ -195,12 +196,13 @@ fn memory_that_stays_in_the_residency_set() -> Result<()> {
 #[test]
 fn a_reference_that_is_not_given_back() -> Result<()> {
     let _turn = Turn::take();
-    let chain = Chain::new(MetalReplay::Auto)?;
-    chain.commit()?.wait()?;
     gpu::settle();
     let before = count();
+    let chain = Chain::new(MetalReplay::Auto)?;
+    chain.commit()?.wait()?;
     plant("release", 1, Plant::Lost);
     chain.commit()?.wait()?;
+    drop(chain);
     gpu::settle();
     assert_ne!(count(), before, "something is left");
     Ok(())

@@ -66,7 +66,7 @@ class!(SharedEvent "SimulatedSharedEvent" { Arc<Event> }
 
 impl SharedEvent {
     pub fn event(&self) -> &Arc<Event> {
-        &living(self).ivars()
+        living(self).ivars()
     }
 
     /// Notes that a command buffer will signal it.

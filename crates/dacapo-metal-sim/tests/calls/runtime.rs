@@ -21,8 +21,9 @@ fn what_is_right_runs_in_silence_and_leaves_nothing() {
 #[test]
 fn a_message_to_a_freed_object_is_named() {
     let bench = Bench::new();
-    let freed: *const ProtocolObject<dyn MTLBuffer> =
-        &*bench.device.newBufferWithLength_options(64, options()).unwrap();
+    let buffer = bench.device.newBufferWithLength_options(64, options()).unwrap();
+    let freed = Retained::as_ptr(&buffer);
+    drop(buffer);
     // SAFETY: none: this is the mistake. The simulation keeps the places of freed objects.
     let message = AssertUnwindSafe(|| unsafe { (*freed).length() });
     assert!(catch_unwind(message).is_err(), "it cannot be answered");

@@ -1,8 +1,9 @@
-//! What stands for a Metal device: dispatches are captured, planned for Apple silicon, and their texts run on the processor.
+//! What stands for a Metal device: a CPU device that says it is Apple silicon. What operations record for it is planned as
+//! there, and the texts run on the processor.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use dacapo::gpu::{GpuCall, INLINE_BUFFER, Msl, SIZES_BUFFER, metal_limits, msl};
 use dacapo::{
@@ -11,19 +12,22 @@ use dacapo::{
 use dacapo_metal_sim::msl::{Bound, Checks, Function, Launch, Library, available};
 use dacapo_ops::FUSIONS;
 
+use super::catalogue;
+
 /// Cores of the GPU that is planned for.
 const CORES: u32 = 8;
 /// What lies around views in the bytes that are bound.
 const FILL: u8 = 0xa5;
 
-/// The CPU, whose memory the kernels work on; `None` where there is no compiler and there need not be one.
+/// The device, whose memory the kernels work on; `None` where there is no compiler and there need not be one.
 pub fn open() -> Option<Device> {
     if let Err(why) = available() {
         eprintln!("skipped: {why}");
         assert!(std::env::var_os("DACAPO_REQUIRE_METAL_SIM").is_none(), "the compiler has to be there");
         return None;
     }
-    Some(Device::open(DeviceOptions::default()).expect("the CPU is always there"))
+    let options = DeviceOptions { as_gpu: Some(metal_limits(CORES)), ..DeviceOptions::default() };
+    Some(Device::open(options).expect("the CPU is always there"))
 }
 
 /// Records something and runs it.
@@ -32,7 +36,7 @@ pub fn run(mut encoder: CommandEncoder, record: impl FnOnce(&mut CommandEncoder)
     record(&mut encoder).expect("the arguments fit");
     let graph = encoder.take_capture().expect("captured");
     encoder.commit_and_wait().expect("nothing is left");
-    run_graph(&graph);
+    expect(run_graph(&graph, &as_it_is));
 }
 
 /// Fuses a graph as on a GPU and runs it.
@@ -40,18 +44,34 @@ pub fn run_fused(device: &Device, graph: &ComputeGraph) -> FuseReport {
     // Without figures rows are for any kind of device.
     let patterns: Vec<_> = FUSIONS.iter().map(|pattern| FusePattern { gains: &[], ..*pattern }).collect();
     let (graph, report) = graph.fuse(device, &patterns);
-    run_graph(&graph);
+    expect(run_graph(&graph, &as_it_is));
     report
 }
 
+fn expect(result: Result<(), String>) {
+    result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What is done to a text before it is compiled.
+pub type Change = dyn Fn(&str) -> String;
+
+/// Nothing.
+fn as_it_is(text: &str) -> String {
+    text.to_owned()
+}
+
 /// The dispatches of a graph, one after the other as they were recorded.
-fn run_graph(graph: &ComputeGraph) {
+///
+/// # Errors
+/// What the run of a kernel says, with the kernel's name.
+pub fn run_graph(graph: &ComputeGraph, change: &Change) -> Result<(), String> {
     let mut values = HashMap::new();
     for node in graph.nodes() {
         let dispatch = node.dispatch();
-        let result = run_dispatch(dispatch, &mut values);
-        result.unwrap_or_else(|error| panic!("{}: {error}", dispatch.kernel().name));
+        run_dispatch(dispatch, &mut values, change)
+            .map_err(|error| format!("{}: {error}", dispatch.kernel().name))?;
     }
+    Ok(())
 }
 
 /// Bytes that are bound, at a place that is aligned as an allocation is. The view begins `start` bytes later.
@@ -90,13 +110,13 @@ impl Binding {
 /// Values inside a graph, by allocation.
 type Values = HashMap<u64, Vec<u8>>;
 
-fn run_dispatch(dispatch: &Dispatch, values: &mut Values) -> Result<(), String> {
+fn run_dispatch(dispatch: &Dispatch, values: &mut Values, change: &Change) -> Result<(), String> {
     let said = |error: dacapo::Error| error.to_string();
     let call = dispatch.gpu_call(&metal_limits(CORES)).map_err(said)?;
     if call.plan.workgroups.contains(&0) {
         return Ok(());
     }
-    let compiled = compiled(dispatch, &call)?;
+    let compiled = compiled(dispatch, &call, change)?;
     let msl = &compiled.msl;
     if call.inline.len() != msl.inline_bytes {
         return Err(format!("{} inline bytes; the text has {}", call.inline.len(), msl.inline_bytes));
@@ -154,23 +174,40 @@ struct Compiled {
 
 /// What specializations differ in: the kernel, its variant, its constants.
 type Key = (&'static str, usize, Vec<(&'static str, u64)>);
-type Slot = Arc<OnceLock<Result<Arc<Compiled>, String>>>;
 
-/// The text that a call chooses, compiled once.
-fn compiled(dispatch: &Dispatch, call: &GpuCall) -> Result<Arc<Compiled>, String> {
-    static MADE: Mutex<Option<HashMap<Key, Slot>>> = Mutex::new(None);
+/// The text that a call chooses in Metal's language, and its variant's name.
+///
+/// # Errors
+/// If it does not translate.
+pub fn text(dispatch: &Dispatch, call: &GpuCall) -> Result<(Msl, &'static str), String> {
     let kernel = dispatch.kernel();
+    let variant = &kernel.gpu.ok_or("it has no GPU code")?.variants[call.plan.variant];
+    let msl = msl(kernel, variant, &call.plan.constants).map_err(|error| error.to_string())?;
+    Ok((msl, variant.name))
+}
+
+/// The text that a call chooses, compiled.
+fn compiled(dispatch: &Dispatch, call: &GpuCall, change: &Change) -> Result<Arc<Compiled>, String> {
+    static MADE: Mutex<Option<HashMap<Key, Arc<Compiled>>>> = Mutex::new(None);
     let constants = call.plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
-    let key = (kernel.name, call.plan.variant, constants);
-    let slot =
-        MADE.lock().expect("no test panics here").get_or_insert_default().entry(key).or_default().clone();
-    let make = || {
-        let twin = kernel.gpu.ok_or("it has no GPU code")?;
-        let msl = msl(kernel, &twin.variants[call.plan.variant], &call.plan.constants);
-        let msl = msl.map_err(|error| error.to_string())?;
-        let library = Arc::new(Library::compile_with(&msl.source, Checks::All)?);
-        let function = library.function(&msl.entry).ok_or("there is no such function")?;
-        Ok(Arc::new(Compiled { msl, function }))
+    let key = (dispatch.kernel().name, call.plan.variant, constants);
+    let made = || MADE.lock().expect("no test panics here");
+    let known = made().get_or_insert_default().get(&key).cloned();
+    let (msl, variant) = match &known {
+        Some(known) => (known.msl.clone(), None),
+        None => text(dispatch, call).map(|(msl, name)| (msl, Some(name)))?,
     };
-    slot.get_or_init(make).clone()
+    let source = change(&msl.source);
+    let changed = source != msl.source;
+    if let Some(known) = known.filter(|_| !changed) {
+        return Ok(known);
+    }
+    let library = Arc::new(Library::compile_with(&source, Checks::All)?);
+    let function = library.function(&msl.entry).ok_or("there is no such function")?;
+    let compiled = Arc::new(Compiled { msl, function });
+    if let Some(variant) = variant.filter(|_| !changed) {
+        catalogue::note(dispatch.kernel().name, variant);
+        made().get_or_insert_default().insert(key, compiled.clone());
+    }
+    Ok(compiled)
 }

@@ -6,6 +6,7 @@
 
 #[path = "../vulkan/attention.rs"]
 mod attention;
+mod catalogue;
 #[path = "../vulkan/copies.rs"]
 mod copies;
 mod device;

@@ -149,6 +149,26 @@ fn long_caches_are_split() {
     check(cases);
 }
 
+/// Every text that takes a query's heads: as many at once as share a head of the cache, elements in groups of eight or
+/// one by one, with sinks and without, short caches and those that are split.
+#[test]
+fn any_number_of_heads_share_a_cache() {
+    let mut cases = Vec::new();
+    for group in [1, 2, 4, 8] {
+        for (dims, sinks) in [((40, 40), false), ((40, 40), true), ((7, 5), false), ((7, 5), true)] {
+            let base = Case { group, dims, sinks, kv_heads: 1, ..Case::at(70, 1) };
+            cases.push(base);
+            cases.push(Case { slots: 300, position: 250, ..base });
+        }
+    }
+    both_at(
+        &[0],
+        cases,
+        |bench, case| case.run(bench),
+        |case, want, got| close(case, &want, &got, 4e-6, 4e-6),
+    );
+}
+
 /// Compares with the CPU, with views at whole groups of 16 bytes, as texts for many queries want them. They sum a whole
 /// key one product after the other, so that a score of about 8 is off by a few more units in the last place, and a
 /// result by at most 1e-5.

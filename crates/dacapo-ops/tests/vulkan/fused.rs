@@ -295,7 +295,7 @@ fn attention(bench: &Bench, case: &Attention) -> (Vec<i8>, Vec<f32>) {
 fn attention_into_quantization() {
     let mut cases = Vec::new();
     for (kv_heads, group, key_dim, value_dim) in
-        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 8, 64, 96), (1, 1, 8, 1024)]
+        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 4, 16, 32), (1, 8, 64, 96), (1, 1, 8, 1024)]
     {
         for (slots, position) in [(64, 0), (300, 299), (1024, 40), (2048, 2000)] {
             for half in [false, true] {

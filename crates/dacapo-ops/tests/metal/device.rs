@@ -36,7 +36,7 @@ pub fn run(mut encoder: CommandEncoder, record: impl FnOnce(&mut CommandEncoder)
     record(&mut encoder).expect("the arguments fit");
     let graph = encoder.take_capture().expect("captured");
     encoder.commit_and_wait().expect("nothing is left");
-    expect(run_graph(&graph, &as_it_is));
+    expect(run_graph(&graph, &as_it_is, next_seed()));
 }
 
 /// Fuses a graph as on a GPU and runs it.
@@ -44,7 +44,7 @@ pub fn run_fused(device: &Device, graph: &ComputeGraph) -> FuseReport {
     // Without figures rows are for any kind of device.
     let patterns: Vec<_> = FUSIONS.iter().map(|pattern| FusePattern { gains: &[], ..*pattern }).collect();
     let (graph, report) = graph.fuse(device, &patterns);
-    expect(run_graph(&graph, &as_it_is));
+    expect(run_graph(&graph, &as_it_is, next_seed()));
     report
 }
 
@@ -53,22 +53,28 @@ fn expect(result: Result<(), String>) {
 }
 
 /// What is done to a text before it is compiled.
-pub type Change = dyn Fn(&str) -> String;
+pub type Change<'a> = dyn Fn(&str) -> String + 'a;
 
 /// Nothing.
 fn as_it_is(text: &str) -> String {
     text.to_owned()
 }
 
-/// The dispatches of a graph, one after the other as they were recorded.
+/// Another order of threads each time.
+fn next_seed() -> u64 {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    SEED.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The dispatches of a graph, one after the other as they were recorded; `seed` chooses the order of threads.
 ///
 /// # Errors
 /// What the run of a kernel says, with the kernel's name.
-pub fn run_graph(graph: &ComputeGraph, change: &Change) -> Result<(), String> {
+pub fn run_graph(graph: &ComputeGraph, change: &Change<'_>, seed: u64) -> Result<(), String> {
     let mut values = HashMap::new();
     for node in graph.nodes() {
         let dispatch = node.dispatch();
-        run_dispatch(dispatch, &mut values, change)
+        run_dispatch(dispatch, &mut values, change, seed)
             .map_err(|error| format!("{}: {error}", dispatch.kernel().name))?;
     }
     Ok(())
@@ -110,7 +116,12 @@ impl Binding {
 /// Values inside a graph, by allocation.
 type Values = HashMap<u64, Vec<u8>>;
 
-fn run_dispatch(dispatch: &Dispatch, values: &mut Values, change: &Change) -> Result<(), String> {
+fn run_dispatch(
+    dispatch: &Dispatch,
+    values: &mut Values,
+    change: &Change<'_>,
+    seed: u64,
+) -> Result<(), String> {
     let said = |error: dacapo::Error| error.to_string();
     let call = dispatch.gpu_call(&metal_limits(CORES)).map_err(said)?;
     if call.plan.workgroups.contains(&0) {
@@ -139,13 +150,12 @@ fn run_dispatch(dispatch: &Dispatch, values: &mut Values, change: &Change) -> Re
     let mut bound: Vec<_> = bindings.iter_mut().enumerate().map(|(i, binding)| binding.bound(i)).collect();
     bound.push(inline.bound(INLINE_BUFFER as usize));
     bound.push(sizes.bound(SIZES_BUFFER as usize));
-    static SEED: AtomicU64 = AtomicU64::new(1);
     let launch = Launch {
         buffers: &bound,
         threadgroup_memory: &msl.threadgroup.iter().map(|&bytes| bytes as usize).collect::<Vec<_>>(),
         threadgroups: call.plan.workgroups,
         threads: msl.workgroup,
-        seed: SEED.fetch_add(1, Ordering::Relaxed),
+        seed,
     };
     // SAFETY: the bound memory is this function's.
     unsafe { compiled.function.run(&launch) }?;
@@ -163,7 +173,7 @@ fn run_dispatch(dispatch: &Dispatch, values: &mut Values, change: &Change) -> Re
 }
 
 /// A view as bytes.
-fn bytes(buffer: &Buffer) -> Result<Buffer, String> {
+pub fn bytes(buffer: &Buffer) -> Result<Buffer, String> {
     buffer.reinterpret(0, DType::U8, &[buffer.byte_len()]).map_err(|error| error.to_string())
 }
 
@@ -186,8 +196,18 @@ pub fn text(dispatch: &Dispatch, call: &GpuCall) -> Result<(Msl, &'static str), 
     Ok((msl, variant.name))
 }
 
+/// The text of a graph's last dispatch, which has to be this variant of this kernel.
+pub fn last_text(graph: &ComputeGraph, kernel: &str, variant: &str) -> String {
+    let nodes = graph.nodes();
+    let dispatch = nodes.last().expect("something is recorded").dispatch();
+    let call = dispatch.gpu_call(&metal_limits(CORES)).expect("it has a plan");
+    let (msl, chosen) = text(dispatch, &call).expect("it translates");
+    assert_eq!((dispatch.kernel().name, chosen), (kernel, variant));
+    msl.source
+}
+
 /// The text that a call chooses, compiled.
-fn compiled(dispatch: &Dispatch, call: &GpuCall, change: &Change) -> Result<Arc<Compiled>, String> {
+fn compiled(dispatch: &Dispatch, call: &GpuCall, change: &Change<'_>) -> Result<Arc<Compiled>, String> {
     static MADE: Mutex<Option<HashMap<Key, Arc<Compiled>>>> = Mutex::new(None);
     let constants = call.plan.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
     let key = (dispatch.kernel().name, call.plan.variant, constants);

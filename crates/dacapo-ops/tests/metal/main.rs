@@ -18,6 +18,7 @@ mod harness;
 mod matmul;
 #[path = "../vulkan/norms.rs"]
 mod norms;
+mod planted;
 #[path = "../vulkan/pointwise.rs"]
 mod pointwise;
 #[path = "../vulkan/sampling.rs"]

@@ -65,7 +65,8 @@ const BEHIND: usize = 5;
 const FILL: u8 = 0xa5;
 
 impl Bench {
-    fn new(device: &Device, is_gpu: bool, before: usize) -> Self {
+    /// For a device; views begin `before` elements into their allocations.
+    pub fn new(device: &Device, is_gpu: bool, before: usize) -> Self {
         Bench { device: device.clone(), is_gpu, before, made: RefCell::default() }
     }
 

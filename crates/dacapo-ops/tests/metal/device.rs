@@ -16,6 +16,8 @@ use super::catalogue;
 
 /// Cores of the GPU that is planned for.
 const CORES: u32 = 8;
+/// Whether cases are run only for the sake of their text.
+pub const EVERY_TEXT: bool = true;
 /// What lies around views in the bytes that are bound.
 const FILL: u8 = 0xa5;
 

@@ -5,6 +5,9 @@ use dacapo::{
 };
 use dacapo_ops::FUSIONS;
 
+/// Whether cases are run only for the sake of their text: drivers take seconds for some.
+pub const EVERY_TEXT: bool = false;
+
 /// Opens it; `None` where there is none and there need not be one.
 pub fn open() -> Option<Device> {
     let name = std::env::var("DACAPO_TEST_VULKAN").unwrap_or_else(|_| "llvmpipe".into());

@@ -1,4 +1,5 @@
 //! Kernels in Metal's shading language on the processor: what is right runs, what is planted is found.
+#![cfg(not(target_vendor = "apple"))]
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
+use crate::hal::gpu::GpuLimits;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect, MetalOptions};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
@@ -40,6 +41,9 @@ pub struct DeviceOptions {
     pub debug: bool,
     /// How a Metal device is used.
     pub metal: MetalOptions,
+    /// For tests: what a CPU device says it offers as a GPU. Operations record what they would record there; the CPU runs
+    /// that, or somebody else. Default: nothing.
+    pub as_gpu: Option<GpuLimits>,
     /// For tests: something that is to fail. Default: nothing.
     pub fault: Option<FaultPlan>,
 }
@@ -54,6 +58,7 @@ impl Default for DeviceOptions {
             patience: Duration::from_secs(60),
             debug: false,
             metal: MetalOptions::default(),
+            as_gpu: None,
             fault: None,
         }
     }
@@ -72,7 +77,7 @@ impl DeviceOptions {
 
     fn backend(&self) -> Result<Box<dyn Backend>> {
         match self.backend {
-            BackendKind::Cpu => Ok(Box::new(CpuBackend::open(self.threads)?)),
+            BackendKind::Cpu => Ok(Box::new(CpuBackend::open(self.threads, self.as_gpu.clone())?)),
             #[cfg(feature = "vulkan")]
             BackendKind::Vulkan => {
                 let options = crate::hal::vulkan::VulkanOptions {

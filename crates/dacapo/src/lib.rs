@@ -97,6 +97,8 @@ pub mod cpu {
 
 /// What GPU kernels are written against.
 pub mod gpu {
+    #[cfg(any(feature = "vulkan", feature = "metal"))]
+    pub use crate::hal::gpu::GpuCall;
     pub use crate::hal::gpu::{GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
     #[cfg(feature = "metal")]
     pub use crate::hal::wgsl::msl::{

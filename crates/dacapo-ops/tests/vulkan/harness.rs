@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, DeviceSelect, Element, Error};
+use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, Element};
+
+use super::device;
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ impl Rng {
 pub struct Bench {
     /// The device.
     pub device: Device,
+    /// Whether it stands for the GPU under test.
+    pub is_gpu: bool,
     /// Elements before each view.
     before: usize,
     made: RefCell<Vec<Margin>>,
@@ -61,8 +65,9 @@ const BEHIND: usize = 5;
 const FILL: u8 = 0xa5;
 
 impl Bench {
-    fn new(device: &Device, before: usize) -> Self {
-        Bench { device: device.clone(), before, made: RefCell::default() }
+    /// For a device; views begin `before` elements into their allocations.
+    pub fn new(device: &Device, is_gpu: bool, before: usize) -> Self {
+        Bench { device: device.clone(), is_gpu, before, made: RefCell::default() }
     }
 
     /// A view with these elements.
@@ -92,6 +97,9 @@ impl Bench {
     /// Records something and waits for it.
     pub fn run(&self, record: impl FnOnce(&mut CommandEncoder) -> dacapo::Result<()>) {
         let mut encoder = self.device.encoder("test").expect("an encoder");
+        if self.is_gpu {
+            return device::run(encoder, record);
+        }
         record(&mut encoder).expect("the arguments fit");
         encoder.commit_and_wait().expect("the kernels run");
     }
@@ -118,20 +126,7 @@ impl Margin {
     }
 }
 
-fn gpu() -> Option<Device> {
-    let name = std::env::var("DACAPO_TEST_VULKAN").unwrap_or_else(|_| "llvmpipe".into());
-    let select = name.parse().map_or(DeviceSelect::Name(name), DeviceSelect::Index);
-    match Device::open(DeviceOptions { debug: true, ..DeviceOptions::vulkan(select) }) {
-        Ok(device) => Some(device),
-        Err(Error::NoDevice(why)) if std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none() => {
-            eprintln!("skipped: {why}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// Runs each case on the CPU and on a Vulkan device, with views at different places, and hands both results to `compare`:
+/// Runs each case on the CPU and on the device under test, with views at different places, and hands both results to `compare`:
 /// first the CPU's. Fails if a kernel wrote outside of its views or a validation layer had something to say.
 pub fn both<C: std::fmt::Debug, T>(
     cases: impl IntoIterator<Item = C>,
@@ -149,11 +144,11 @@ pub fn both_at<C: std::fmt::Debug, T>(
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
-    let Some(gpu) = gpu() else { return };
+    let Some(gpu) = device::open() else { return };
     let cpu = Device::open(DeviceOptions::default()).expect("the CPU is always there");
     for (i, case) in cases.into_iter().enumerate() {
-        let want = work(&Bench::new(&cpu, 0), &case);
-        let bench = Bench::new(&gpu, places[i % places.len()]);
+        let want = work(&Bench::new(&cpu, false, 0), &case);
+        let bench = Bench::new(&gpu, true, places[i % places.len()]);
         let got = work(&bench, &case);
         bench.check_margins();
         compare(&case, want, got);

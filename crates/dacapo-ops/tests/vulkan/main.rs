@@ -5,6 +5,7 @@
 
 mod attention;
 mod copies;
+mod device;
 mod fused;
 mod harness;
 mod matmul;

@@ -209,11 +209,23 @@ impl PipelineKey {
     }
 }
 
+/// A dispatch as a backend would carry it out on a device with given limits: [`Dispatch::gpu_call`](crate::Dispatch::gpu_call).
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuCall {
+    /// Text, constants, workgroups.
+    pub plan: GpuPlan,
+    /// Inline bytes: the parameters, then the misalignment of each binding.
+    pub inline: Vec<u8>,
+    /// Bytes between the place where each buffer is bound and its first element.
+    pub misalignments: Vec<u32>,
+}
+
 /// A kernel's plan for a dispatch.
 ///
 /// # Errors
 /// [`Error::Shader`](crate::Error::Shader) if the plan panics, because it was given parameters of another size.
-#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
+#[cfg(any(feature = "vulkan", feature = "metal"))]
 pub(crate) fn plan(
     kernel: &super::kernel::Kernel,
     twin: &GpuTwin,

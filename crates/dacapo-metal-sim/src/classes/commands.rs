@@ -21,7 +21,7 @@ use crate::gpu::{self, Pass, Samples, Submitted, Work};
 use crate::{complain, lock};
 
 /// How long a call waits for command buffers to end before the simulation says that it would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Command buffers of a queue that exist and have not ended.
 #[derive(Debug, Default)]

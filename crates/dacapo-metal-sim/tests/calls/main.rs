@@ -52,12 +52,13 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A device with all that one dispatch needs.
 struct Bench {
-    _turn: MutexGuard<'static, ()>,
     device: Object<dyn MTLDevice>,
     queue: Object<dyn MTLCommandQueue>,
     state: Object<dyn MTLComputePipelineState>,
     x: Object<dyn MTLBuffer>,
     y: Object<dyn MTLBuffer>,
+    /// The last to go.
+    _turn: MutexGuard<'static, ()>,
 }
 
 fn options() -> MTLResourceOptions {
@@ -74,7 +75,7 @@ impl Bench {
             let state = pipeline(&device, true);
             let buffer = || device.newBufferWithLength_options(256, options()).expect("made");
             let (x, y) = (buffer(), buffer());
-            let bench = Bench { _turn: turn, device, queue, state, x, y };
+            let bench = Bench { device, queue, state, x, y, _turn: turn };
             bench.values(&bench.x).fill(1.0);
             bench
         })

@@ -198,6 +198,16 @@ fn a_command_buffer_that_keeps_what_it_uses_is_sound() {
 }
 
 #[test]
+fn more_command_buffers_than_the_queue_has() {
+    let bench = Bench::new();
+    autoreleasepool(|_| {
+        let all: Vec<_> = (0..9).map(|_| bench.commands()).collect();
+        complained("8 command buffers exist: another is waited for, for ever");
+        drop(all);
+    });
+}
+
+#[test]
 fn an_event_that_falls() {
     let bench = Bench::new();
     let event = bench.device.newSharedEvent().unwrap();

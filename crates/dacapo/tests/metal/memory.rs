@@ -1,6 +1,9 @@
 //! Files that are read where they lie, and memory that the system keeps resident.
 
-use dacapo::{DType, Dispatch, MappedFile, MetalReplay, ResidencySet, Result};
+use dacapo::{
+    DType, Device, DeviceOptions, DeviceSelect, Dispatch, MappedFile, MetalOptions, MetalReplay,
+    ResidencySet, Result,
+};
 
 use super::kernels::ADD;
 use super::{assert_silent, open};
@@ -49,6 +52,26 @@ fn members_of_residency_sets_come_and_go_with_submissions() -> Result<()> {
     work()?;
     drop(y);
     work()?;
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
+fn command_buffers_that_keep_what_they_use_and_no_residency_sets_do_as_well() -> Result<()> {
+    let metal = MetalOptions { retained: true, residency: false, ..MetalOptions::default() };
+    let options = DeviceOptions { metal, ..DeviceOptions::metal(DeviceSelect::Auto) };
+    let device = Device::open(options)?;
+    let (x, y) = (device.upload(&[1.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);
+    let set = ResidencySet::new(&device);
+    set.add(&x)?;
+    for _ in 0..10 {
+        let mut encoder = device.encoder("adds twice")?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&y))?;
+        encoder.commit()?;
+    }
+    assert_eq!(*y.read::<f32>()?, [20.0; 8]);
+    drop(set);
     assert_silent(&device);
     Ok(())
 }

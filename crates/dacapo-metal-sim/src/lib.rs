@@ -7,7 +7,7 @@
 //! With `--cfg metal_sim` there is more: a small Objective-C runtime (`objc`), and classes that answer the messages which
 //! the Metal backend sends (`classes`). The backend, unchanged, then finds a device, and what it commits is run by a thread
 //! that takes every liberty which Metal has (`gpu`). What a Mac's validation would complain about, and much that it would
-//! not, is kept for [`complaints`].
+//! not, is kept for `complaints`.
 //!
 //! Nothing here is part of the product: tests use it.
 

@@ -56,7 +56,7 @@ fn a_device_that_does_not_answer_counts_as_lost() -> Result<()> {
     let submission = chain.commit()?;
     let error = submission.wait().expect_err("nothing runs");
     assert!(
-        matches!(&error, Error::DeviceLost(cause) if cause.contains("has not ended after 1 seconds")),
+        matches!(&error, Error::DeviceLost(cause) if cause.contains("has not ended after 3 seconds")),
         "{error}"
     );
     assert!(matches!(chain.commit(), Err(Error::DeviceLost(_))));

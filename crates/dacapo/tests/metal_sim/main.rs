@@ -44,8 +44,8 @@ const REPLAYS: [MetalReplay; 2] = [MetalReplay::Auto, MetalReplay::Reencode];
 
 fn open(replay: MetalReplay) -> Device {
     let metal = MetalOptions { replay, ..MetalOptions::default() };
-    // A submission that does not end within a second is a failure that some tests want to see.
-    let patience = Duration::from_secs(1);
+    // A submission that does not end within seconds is a failure that some tests want to see.
+    let patience = Duration::from_secs(3);
     let options = DeviceOptions { metal, patience, ..DeviceOptions::metal(DeviceSelect::Auto) };
     Device::open(options).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -46,23 +46,29 @@ pub enum DeviceChoice {
     /// A GPU through Vulkan
     Vulkan(DeviceSelect),
     /// A GPU through Metal
-    Metal,
+    Metal(DeviceSelect),
 }
 
-/// `auto`, `cpu`, `vulkan`, `vulkan:1`, `vulkan:part of a name` or `metal`.
+/// `auto`, `cpu`, `vulkan`, `vulkan:1` or `vulkan:part of a name`, and the same with `metal`.
 fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
     let (family, which) = text.split_once(':').map_or((text, None), |(family, which)| (family, Some(which)));
-    match (family, which) {
-        ("auto", None) => Ok(DeviceChoice::Auto),
-        ("cpu", None) => Ok(DeviceChoice::Cpu),
-        ("metal", None) => Ok(DeviceChoice::Metal),
-        ("vulkan", None) => Ok(DeviceChoice::Vulkan(DeviceSelect::Auto)),
-        ("vulkan", Some(which)) if !which.is_empty() => {
-            let name = || DeviceSelect::Name(which.to_owned());
-            Ok(DeviceChoice::Vulkan(which.parse().map_or_else(|_| name(), DeviceSelect::Index)))
+    let select = || match which {
+        None => Some(DeviceSelect::Auto),
+        Some("") => None,
+        Some(which) => {
+            Some(which.parse().map_or_else(|_| DeviceSelect::Name(which.to_owned()), DeviceSelect::Index))
         }
-        _ => Err("expected auto, cpu, vulkan, vulkan:INDEX, vulkan:NAME or metal".into()),
-    }
+    };
+    let choice = match (family, which) {
+        ("auto", None) => Some(DeviceChoice::Auto),
+        ("cpu", None) => Some(DeviceChoice::Cpu),
+        ("metal", _) => select().map(DeviceChoice::Metal),
+        ("vulkan", _) => select().map(DeviceChoice::Vulkan),
+        _ => None,
+    };
+    choice.ok_or_else(|| {
+        "expected auto, cpu, metal or vulkan, the last two alone or with :INDEX or :NAME".into()
+    })
 }
 
 /// The model and how to run it.
@@ -70,7 +76,7 @@ fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
 pub struct RunArgs {
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Where to run it: auto, cpu, vulkan, vulkan:INDEX, vulkan:NAME or metal; see `dacapo devices`
+    /// Where to run it: auto, cpu, vulkan or metal, the last two also with :INDEX or :NAME; see `dacapo devices`
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = "Model")]
     pub device: DeviceChoice,
     /// Worker threads [default: one for each core]

@@ -44,18 +44,28 @@ pub fn device(args: &RunArgs) -> Result<Device> {
     let cpu = DeviceOptions { threads: args.threads, ..DeviceOptions::default() };
     let vulkan = |select| DeviceOptions { cache: cache_folder(), ..DeviceOptions::vulkan(select) };
     match &args.device {
-        DeviceChoice::Auto => match Device::open(vulkan(DeviceSelect::Auto)) {
-            Err(dacapo::Error::NoDevice(_)) => Ok(Device::open(cpu)?),
-            opened => Ok(opened?),
-        },
+        DeviceChoice::Auto => {
+            let metal = METAL.then(|| DeviceOptions::metal(DeviceSelect::Auto));
+            for gpu in metal.into_iter().chain([vulkan(DeviceSelect::Auto)]) {
+                match Device::open(gpu) {
+                    Err(dacapo::Error::NoDevice(_)) => {}
+                    opened => return Ok(opened?),
+                }
+            }
+            Ok(Device::open(cpu)?)
+        }
         DeviceChoice::Cpu => Ok(Device::open(cpu)?),
         DeviceChoice::Vulkan(select) => Ok(Device::open(vulkan(select.clone()))?),
-        DeviceChoice::Metal => {
+        DeviceChoice::Metal(select) if METAL => Ok(Device::open(DeviceOptions::metal(select.clone()))?),
+        DeviceChoice::Metal(_) => {
             let available = Device::enumerate().iter().map(|info| info.backend.name()).collect::<Vec<_>>();
             Err(Error::NoBackend { asked: "metal", available: available.join(", ") })
         }
     }
 }
+
+/// Whether this program knows Metal: on Apple's systems.
+const METAL: bool = cfg!(target_vendor = "apple");
 
 /// Where compiled kernels are kept between runs: the user's cache folder, as the XDG Base Directory Specification has it.
 fn cache_folder() -> Option<PathBuf> {

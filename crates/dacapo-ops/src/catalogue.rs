@@ -110,4 +110,23 @@ mod tests {
             assert!(std::env::var_os("DACAPO_REQUIRE_VULKAN").is_none(), "spirv-val has to be there");
         }
     }
+
+    /// Every text that Apple silicon can run becomes Metal's shading language.
+    #[test]
+    fn msl_translates() {
+        let limits = dacapo::gpu::metal_limits(8);
+        for kernel in CATALOGUE.iter() {
+            for variant in kernel.gpu.iter().flat_map(|twin| twin.variants) {
+                if !variant.needs.met_by(&limits) {
+                    continue;
+                }
+                let msl = dacapo::gpu::msl(kernel, variant, &[])
+                    .unwrap_or_else(|error| panic!("{}: {error}", kernel.name));
+                let threads: u32 = msl.workgroup.iter().product();
+                assert!(threads <= limits.workgroup_size, "{}: {threads} threads", kernel.name);
+                let memory: u32 = msl.threadgroup.iter().sum();
+                assert!(memory <= limits.shared_memory, "{}: {memory} bytes", kernel.name);
+            }
+        }
+    }
 }

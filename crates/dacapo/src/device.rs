@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-#[cfg(not(feature = "vulkan"))]
-use crate::Error;
 use crate::buffer::{Allocation, Buffer, Reclaim, Role, lock};
 use crate::dispatch::Dispatch;
 use crate::event::{EventPoint, StageEvents};
@@ -14,8 +12,8 @@ use crate::hal::cpu::CpuBackend;
 use crate::hal::event::Order;
 use crate::hal::fault::{FaultBackend, FaultPlan};
 use crate::hal::file::MappedFile;
-use crate::hal::gpu::GpuCaps;
-use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect};
+use crate::hal::gpu::{GpuCaps, GpuLimits};
+use crate::hal::info::{BackendKind, DeviceInfo, DeviceSelect, MetalOptions};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::{MemoryMeter, MemoryUse};
 use crate::hal::{Backend, Completion, Importance, Memory};
@@ -25,7 +23,7 @@ use crate::residency::Members;
 use crate::state::DeviceState;
 use crate::submission::{Fate, Submission};
 use crate::usage::Touches;
-use crate::{DType, Element, Result};
+use crate::{DType, Element, Error, Result};
 
 /// Which device to open, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +42,11 @@ pub struct DeviceOptions {
     pub debug: bool,
     /// For tests: a GPU is used as if it could do no more than this. Default: what it can.
     pub gpu_caps: GpuCaps,
+    /// How a Metal device is used.
+    pub metal: MetalOptions,
+    /// For tests: what a CPU device says it offers as a GPU. Operations record what they would record there; the CPU runs
+    /// that, or somebody else. Default: nothing.
+    pub as_gpu: Option<GpuLimits>,
     /// For tests: something that is to fail. Default: nothing.
     pub fault: Option<FaultPlan>,
 }
@@ -58,6 +61,8 @@ impl Default for DeviceOptions {
             patience: Duration::from_secs(60),
             debug: false,
             gpu_caps: GpuCaps::default(),
+            metal: MetalOptions::default(),
+            as_gpu: None,
             fault: None,
         }
     }
@@ -69,9 +74,14 @@ impl DeviceOptions {
         DeviceOptions { backend: BackendKind::Vulkan, select, ..DeviceOptions::default() }
     }
 
+    /// A GPU through Metal.
+    pub fn metal(select: DeviceSelect) -> Self {
+        DeviceOptions { backend: BackendKind::Metal, select, ..DeviceOptions::default() }
+    }
+
     fn backend(&self) -> Result<Box<dyn Backend>> {
         match self.backend {
-            BackendKind::Cpu => Ok(Box::new(CpuBackend::open(self.threads)?)),
+            BackendKind::Cpu => Ok(Box::new(CpuBackend::open(self.threads, self.as_gpu.clone())?)),
             #[cfg(feature = "vulkan")]
             BackendKind::Vulkan => {
                 let options = crate::hal::vulkan::VulkanOptions {
@@ -83,8 +93,18 @@ impl DeviceOptions {
                 };
                 Ok(Box::new(crate::hal::vulkan::VulkanBackend::open(&options)?))
             }
-            #[cfg(not(feature = "vulkan"))]
-            BackendKind::Vulkan => Err(Error::NoDevice("this program was built without Vulkan".into())),
+            #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
+            BackendKind::Metal => {
+                let (select, options) = (&self.select, &self.metal);
+                Ok(Box::new(crate::hal::metal::MetalBackend::open(
+                    select,
+                    options,
+                    &self.gpu_caps,
+                    self.patience,
+                )?))
+            }
+            #[allow(unreachable_patterns, reason = "a program may have every backend")]
+            absent => Err(Error::NoDevice(format!("this program was built without the {absent} backend"))),
         }
     }
 }
@@ -133,10 +153,12 @@ impl Device {
 
     /// All devices that [`open`](Self::open) could open on this machine.
     pub fn enumerate() -> Vec<DeviceInfo> {
-        let processor = std::iter::once(crate::hal::cpu::describe(None));
+        let devices = std::iter::once(crate::hal::cpu::describe(None));
+        #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
+        let devices = devices.chain(crate::hal::metal::enumerate());
         #[cfg(feature = "vulkan")]
-        let processor = processor.chain(crate::hal::vulkan::enumerate());
-        processor.collect()
+        let devices = devices.chain(crate::hal::vulkan::enumerate());
+        devices.collect()
     }
 
     /// What a GPU's driver and its validation layers had to say so far, if the device was opened with

@@ -4,6 +4,8 @@ use smallvec::SmallVec;
 
 use crate::buffer::Buffer;
 use crate::hal::ResolvedArg;
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+use crate::hal::gpu::{GpuArg, GpuCall, GpuContext, GpuLimits};
 use crate::hal::kernel::Kernel;
 use crate::hazard::MemRange;
 use crate::{Error, Result};
@@ -108,6 +110,26 @@ impl Dispatch {
             _ => None,
         })?;
         bytemuck::try_pod_read_unaligned(bytes).ok()
+    }
+
+    /// What a GPU backend would do with this dispatch on a device with these limits, whose allocations begin where anything
+    /// may be bound. For tools and tests; without a device.
+    ///
+    /// # Errors
+    /// As [`ranges`](Self::ranges); if the kernel has no GPU code or its plan fails.
+    #[cfg(any(feature = "vulkan", feature = "metal"))]
+    pub fn gpu_call(&self, limits: &GpuLimits) -> Result<GpuCall> {
+        let bound = self.bind()?;
+        let kernel = self.kernel;
+        let missing = || Error::Shader { kernel: kernel.name.into(), message: "it has no GPU code".into() };
+        let twin = kernel.gpu.ok_or_else(missing)?;
+        let args: SmallVec<[GpuArg; 8]> = bound.resolved.iter().map(|arg| GpuArg::new(arg, limits)).collect();
+        let context = GpuContext { args: &args, params: &bound.params, grid: self.grid, limits };
+        let plan = twin.plan_for(kernel, &context)?;
+        let misalignments: Vec<u32> = args.iter().map(|arg| arg.misalignment).collect();
+        let rests = misalignments.iter().flat_map(|rest| rest.to_le_bytes());
+        let inline = bound.params.iter().copied().chain(rests).collect();
+        Ok(GpuCall { plan, inline, misalignments })
     }
 
     /// The same dispatch with other buffers in the place of its own.

@@ -79,7 +79,7 @@ pub use graph::{
 };
 pub use hal::fault::{FaultPlan, FaultPoint};
 pub use hal::file::MappedFile;
-pub use hal::info::{BackendKind, DeviceInfo, DeviceKind, DeviceSelect};
+pub use hal::info::{BackendKind, DeviceInfo, DeviceKind, DeviceSelect, MetalOptions, MetalReplay};
 pub use hal::kernel::{CpuTwin, Kernel, OpKind};
 pub use hal::meter::{MemoryMeter, MemoryUse};
 pub use hal::signature::{Access, Binding};
@@ -98,9 +98,15 @@ pub mod cpu {
 
 /// What GPU kernels are written against.
 pub mod gpu {
+    #[cfg(any(feature = "vulkan", feature = "metal"))]
+    pub use crate::hal::gpu::GpuCall;
     pub use crate::hal::gpu::{GpuCaps, GpuContext, GpuLimits, GpuNeeds, GpuPlan, GpuTwin, Wgsl};
+    #[cfg(feature = "metal")]
+    pub use crate::hal::wgsl::msl::{
+        INLINE_BUFFER, Msl, SIZES_BUFFER, limits as metal_limits, translate as msl,
+    };
     #[cfg(feature = "vulkan")]
-    pub use crate::hal::wgsl::spirv;
-    #[cfg(feature = "vulkan")]
+    pub use crate::hal::wgsl::spirv::translate as spirv;
+    #[cfg(any(feature = "vulkan", feature = "metal"))]
     pub use crate::hal::wgsl::translator::Translator;
 }

@@ -4,7 +4,7 @@
 use dacapo_ops::AttentionOptions;
 use half::f16;
 
-use super::{Bench, Rng, both, both_at, close};
+use super::{Bench, Rng, both, both_at, close, device};
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -147,6 +147,27 @@ fn long_caches_are_split() {
         cases.push(Case { window: Some(1100), slots: 1100, position: 3 * position, ..base });
     }
     check(cases);
+}
+
+/// Every text that takes a query's heads: as many at once as share a head of the cache, elements in groups of eight or
+/// one by one, with sinks and without, short caches and those that are split.
+#[test]
+fn any_number_of_heads_share_a_cache() {
+    let mut cases = Vec::new();
+    let groups = if device::EVERY_TEXT { &[1, 2, 4, 8][..] } else { &[4] };
+    for &group in groups {
+        for (dims, sinks) in [((40, 40), false), ((40, 40), true), ((7, 5), false), ((7, 5), true)] {
+            let base = Case { group, dims, sinks, kv_heads: 1, ..Case::at(70, 1) };
+            cases.push(base);
+            cases.push(Case { slots: 300, position: 250, ..base });
+        }
+    }
+    both_at(
+        &[0],
+        cases,
+        |bench, case| case.run(bench),
+        |case, want, got| close(case, &want, &got, 4e-6, 4e-6),
+    );
 }
 
 /// Compares with the CPU, with views at whole groups of 16 bytes, as texts for many queries want them. They sum a whole

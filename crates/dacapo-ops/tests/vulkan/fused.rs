@@ -1,16 +1,16 @@
-//! The kernels of the table of fusions: a graph that is fused on a Vulkan device against the same graph as it was recorded
+//! The kernels of the table of fusions: a graph that is fused on a GPU against the same graph as it was recorded
 //! on the CPU. That the CPU twins give the bytes of what they replace is shown in `tests/fusion`.
 
 use dacapo::{Buffer, CommandEncoder, DType, FuseReport, GraphOptions};
-use dacapo_ops::{ActivationFn, AttentionOptions, FUSIONS, RopeOptions};
+use dacapo_ops::{ActivationFn, AttentionOptions, RopeOptions};
 use half::f16;
 
-use super::{Bench, Rng, both, close, same};
+use super::{Bench, Rng, both, close, device, same};
 
 /// Records something and runs it as a graph, fused as on a GPU. On one the kernels that came in have to be these.
 pub fn run(bench: &Bench, kernels: &[&str], record: impl FnOnce(&mut CommandEncoder) -> dacapo::Result<()>) {
     let report = fuse_and_run(bench, record);
-    if bench.device.info().gpu.is_some() {
+    if bench.is_gpu {
         let found: Vec<_> = report.fused.iter().map(|fused| fused.kernel).collect();
         assert_eq!(found, kernels, "{:?}", report.refused);
     }
@@ -22,11 +22,12 @@ fn fuse_and_run(bench: &Bench, record: impl FnOnce(&mut CommandEncoder) -> dacap
     encoder.start_capture().expect("captures");
     record(&mut encoder).expect("the arguments fit");
     let graph = encoder.take_capture().expect("captured");
-    let fuse = if bench.device.info().gpu.is_some() { FUSIONS } else { &[] };
-    let options = GraphOptions { fuse, ..GraphOptions::default() };
-    let compiled = graph.compile(&bench.device, "test", &options).expect("compiles");
+    if bench.is_gpu {
+        return device::run_fused(&bench.device, &graph).1;
+    }
+    let compiled = graph.compile(&bench.device, "test", &GraphOptions::default()).expect("compiles");
     compiled.replay().and_then(|replay| replay.wait()).expect("the kernels run");
-    graph.fuse(&bench.device, fuse).1
+    graph.fuse(&bench.device, &[]).1
 }
 
 /// A value that only kernels see, a copy of this input.
@@ -284,7 +285,7 @@ fn attention(bench: &Bench, case: &Attention) -> (Vec<i8>, Vec<f32>) {
         dacapo_ops::attention(enc, &q, &k_cache, &v_cache, &step, None, &out, options)?;
         quantized.record(enc, &out)
     });
-    if bench.device.info().gpu.is_some() {
+    if bench.is_gpu {
         let found: Vec<_> = report.fused.iter().map(|fused| fused.kernel).collect();
         // How many processors a device has decides whether positions are split.
         let split = report.dispatches == 2;
@@ -299,7 +300,7 @@ fn attention(bench: &Bench, case: &Attention) -> (Vec<i8>, Vec<f32>) {
 fn attention_into_quantization() {
     let mut cases = Vec::new();
     for (kv_heads, group, key_dim, value_dim) in
-        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 8, 64, 96), (1, 1, 8, 1024)]
+        [(1, 2, 128, 128), (2, 3, 20, 32), (1, 4, 16, 32), (1, 8, 64, 96), (1, 1, 8, 1024)]
     {
         for (slots, position) in [(64, 0), (300, 299), (1024, 40), (2048, 2000)] {
             for half in [false, true] {

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use dacapo::gpu::GpuCaps;
 use dacapo::{Buffer, CommandEncoder, DType, Device, DeviceOptions, Element};
-use dacapo_testkit::{assert_silent, vulkan_options};
+
+use super::device;
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ impl Rng {
 pub struct Bench {
     /// The device.
     pub device: Device,
+    /// Whether it stands for the GPU under test.
+    pub is_gpu: bool,
     /// Elements before each view.
     before: usize,
     made: RefCell<Vec<Margin>>,
@@ -63,13 +66,9 @@ const BEHIND: usize = 5;
 const FILL: u8 = 0xa5;
 
 impl Bench {
-    /// With views that begin where allocations do.
-    pub fn on(device: &Device) -> Self {
-        Bench::new(device, 0)
-    }
-
-    fn new(device: &Device, before: usize) -> Self {
-        Bench { device: device.clone(), before, made: RefCell::default() }
+    /// For a device; views begin `before` elements into their allocations.
+    pub fn new(device: &Device, is_gpu: bool, before: usize) -> Self {
+        Bench { device: device.clone(), is_gpu, before, made: RefCell::default() }
     }
 
     /// A view with these elements.
@@ -99,6 +98,9 @@ impl Bench {
     /// Records something and waits for it.
     pub fn run(&self, record: impl FnOnce(&mut CommandEncoder) -> dacapo::Result<()>) {
         let mut encoder = self.device.encoder("test").expect("an encoder");
+        if self.is_gpu {
+            return device::run(encoder, record);
+        }
         record(&mut encoder).expect("the arguments fit");
         encoder.commit_and_wait().expect("the kernels run");
     }
@@ -125,7 +127,7 @@ impl Margin {
     }
 }
 
-/// Runs each case on the CPU and on a Vulkan device, with views at different places, and hands both results to `compare`:
+/// Runs each case on the CPU and on the device under test, with views at different places, and hands both results to `compare`:
 /// first the CPU's. Fails if a kernel wrote outside of its views or a validation layer had something to say.
 pub fn both<C: std::fmt::Debug, T>(
     cases: impl IntoIterator<Item = C>,
@@ -143,7 +145,7 @@ pub fn both_at<C: std::fmt::Debug, T>(
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
-    both_with(vulkan_options(), places, cases, work, compare);
+    both_with(GpuCaps::default(), places, cases, work, compare);
 }
 
 /// As [`both`], with a device that offers no more than Vulkan promises.
@@ -152,27 +154,27 @@ pub fn both_least<C: std::fmt::Debug, T>(
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
-    both_with(DeviceOptions { gpu_caps: GpuCaps::LEAST, ..vulkan_options() }, &[0, 3], cases, work, compare);
+    both_with(GpuCaps::LEAST, &[0, 3], cases, work, compare);
 }
 
-/// As [`both_at`], with another Vulkan device.
+/// As [`both_at`], with a device held to these limits.
 pub fn both_with<C: std::fmt::Debug, T>(
-    options: DeviceOptions,
+    caps: GpuCaps,
     places: &[usize],
     cases: impl IntoIterator<Item = C>,
     work: impl Fn(&Bench, &C) -> T,
     compare: impl Fn(&C, T, T),
 ) {
-    let Some(gpu) = dacapo_testkit::open(options) else { return };
+    let Some(gpu) = device::open(caps) else { return };
     let cpu = Device::open(DeviceOptions::default()).expect("the CPU is always there");
     for (i, case) in cases.into_iter().enumerate() {
-        let want = work(&Bench::new(&cpu, 0), &case);
-        let bench = Bench::new(&gpu, places[i % places.len()]);
+        let want = work(&Bench::new(&cpu, false, 0), &case);
+        let bench = Bench::new(&gpu, true, places[i % places.len()]);
         let got = work(&bench, &case);
         bench.check_margins();
         compare(&case, want, got);
     }
-    assert_silent(&gpu);
+    device::assert_silent(&gpu);
 }
 
 /// Fails unless the elements are the same, bit for bit; NaN is NaN, and zeros are zeros.

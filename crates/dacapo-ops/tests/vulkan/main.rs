@@ -4,9 +4,11 @@
 
 mod attention;
 mod copies;
+mod device;
 mod fused;
 mod harness;
 mod large;
+mod limits;
 mod matmul;
 mod norms;
 mod plans;

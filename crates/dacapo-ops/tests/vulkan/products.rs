@@ -1,4 +1,4 @@
-//! Products that begin with a norm or end in a sum, as the table of fusions has them: fused on a Vulkan device against as
+//! Products that begin with a norm or end in a sum, as the table of fusions has them: fused on a GPU against as
 //! recorded on the CPU.
 
 use dacapo::{CommandEncoder, DType};

@@ -1,12 +1,12 @@
-//! Attention of one token in one dispatch with the norms and rotations before it: a graph that is fused on a Vulkan device
+//! Attention of one token in one dispatch with the norms and rotations before it: a graph that is fused on a GPU
 //! against the same graph as it was recorded on the CPU.
 
 use dacapo::{Buffer, CommandEncoder, DType, GraphOptions};
-use dacapo_ops::{AttentionOptions, FUSIONS, RopeOptions};
+use dacapo_ops::{AttentionOptions, RopeOptions};
 use half::f16;
 
 use super::fused::{Quantized, made, near};
-use super::{Bench, Rng, both_at, close};
+use super::{Bench, Rng, both_at, close, device};
 
 /// A token on its way from products to codes.
 #[derive(Debug, Clone, Copy)]
@@ -84,12 +84,11 @@ impl Token {
         encoder.start_capture().expect("captures");
         record(&mut encoder).expect("the arguments fit");
         let graph = encoder.take_capture().expect("captured");
-        let gpu = bench.device.info().gpu.is_some();
-        let options = GraphOptions { fuse: if gpu { FUSIONS } else { &[] }, ..GraphOptions::default() };
-        let compiled = graph.compile(&bench.device, "test", &options).expect("compiles");
-        compiled.replay().and_then(|replay| replay.wait()).expect("the kernels run");
-        if gpu {
-            let (fused, report) = graph.fuse(&bench.device, FUSIONS);
+        if !bench.is_gpu {
+            let compiled = graph.compile(&bench.device, "test", &GraphOptions::default()).expect("compiles");
+            compiled.replay().and_then(|replay| replay.wait()).expect("the kernels run");
+        } else {
+            let (fused, report) = device::run_fused(&bench.device, &graph);
             let left: Vec<_> = fused.nodes().iter().skip(3).map(|node| node.kernel().name).collect();
             let one = if self.normed { "rms_norm_rope_attention_q8" } else { "rope_attention_q8" };
             let part = if self.normed { "rms_norm_rope_attention_part" } else { "rope_attention_part" };

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// end with the poison, which is an [`Error::Poisoned`] or [`Error::DeviceLost`] and stays the first one.
 pub(crate) trait SharedEvent: Send + Sync + Debug {
     /// For the backend to recognize its own.
-    #[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code, reason = "the processor does not ask"))]
     fn as_any(&self) -> &dyn Any;
 
     /// The value reached.

@@ -63,6 +63,15 @@ impl MappedFile {
         }
     }
 
+    /// The bytes, if they are a mapping: it begins on a page's boundary, and its last page is whole.
+    #[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
+    pub(crate) fn mapped(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Mapped(map) => Some(map),
+            Content::Static(_) => None,
+        }
+    }
+
     /// Brings `range` into memory now, where the system can be told to. A hint.
     pub(crate) fn populate(&self, range: std::ops::Range<usize>) {
         #[cfg(target_os = "linux")]

@@ -233,3 +233,15 @@ impl GpuPlan {
         self
     }
 }
+
+/// A dispatch as a backend would carry it out on a device with given limits: [`Dispatch::gpu_call`](crate::Dispatch::gpu_call).
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuCall {
+    /// Text, constants, workgroups.
+    pub plan: GpuPlan,
+    /// Inline bytes: the parameters, then the misalignment of each binding.
+    pub inline: Vec<u8>,
+    /// Bytes between the place where each buffer is bound and its first element.
+    pub misalignments: Vec<u32>,
+}

@@ -10,6 +10,8 @@ pub enum BackendKind {
     Cpu,
     /// A GPU through Vulkan.
     Vulkan,
+    /// A GPU through Metal.
+    Metal,
 }
 
 impl BackendKind {
@@ -18,6 +20,7 @@ impl BackendKind {
         match self {
             BackendKind::Cpu => "cpu",
             BackendKind::Vulkan => "vulkan",
+            BackendKind::Metal => "metal",
         }
     }
 }
@@ -38,6 +41,34 @@ pub enum DeviceSelect {
     Index(usize),
     /// The first with this in its name, whatever the case of letters.
     Name(String),
+}
+
+/// How work is handed to a Metal device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetalOptions {
+    /// How compiled graphs are run again. Default: [`MetalReplay::Auto`].
+    pub replay: MetalReplay,
+    /// Whether Metal's command buffers hold references to what they use. The engine's own always live until the work has
+    /// ended, so that this only costs time; for debugging. Default: no.
+    pub retained: bool,
+    /// Whether members of residency sets are kept wired, where the system can be told to. Default: yes.
+    pub residency: bool,
+}
+
+impl Default for MetalOptions {
+    fn default() -> Self {
+        MetalOptions { replay: MetalReplay::Auto, retained: false, residency: true }
+    }
+}
+
+/// How a Metal device runs a compiled graph again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetalReplay {
+    /// By one command for an indirect command buffer where the whole graph fits into one, else as [`Reencode`](Self::Reencode).
+    Auto,
+    /// By encoding it anew, each time one submission ahead, on a thread of its own.
+    Reencode,
 }
 
 /// What a device is made of, the best first.

@@ -19,11 +19,13 @@ pub mod file;
 pub mod gpu;
 pub mod info;
 pub mod kernel;
+#[cfg(all(feature = "metal", any(target_vendor = "apple", metal_sim)))]
+pub mod metal;
 pub mod meter;
 pub mod signature;
 #[cfg(feature = "vulkan")]
 pub mod vulkan;
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "vulkan", feature = "metal"))]
 pub mod wgsl;
 
 use event::{Order, SharedEvent};
@@ -113,7 +115,7 @@ pub(crate) trait Memory: Send + Sync + Debug {
     fn len(&self) -> usize;
 
     /// For the backend to recognize its own.
-    #[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
+    #[cfg_attr(not(feature = "vulkan"), allow(dead_code, reason = "the processor does not ask"))]
     fn as_any(&self) -> &dyn Any;
 
     /// Whether neither host nor device may write it.
@@ -152,7 +154,7 @@ pub(crate) struct ResolvedArg {
 }
 
 /// A dispatch that will be encoded.
-#[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "the processor does not ask"))]
+#[cfg_attr(not(feature = "vulkan"), allow(dead_code, reason = "the processor does not ask"))]
 pub(crate) struct Upcoming {
     pub pipeline: Arc<dyn Pipeline>,
     pub args: smallvec::SmallVec<[ResolvedArg; 8]>,

@@ -1,12 +1,10 @@
-//! Memory, encoding, events and replay.
+//! Memory, encoding, events and replay. Metal's tests take this file too.
 
 use dacapo::gpu::GpuLimits;
-use dacapo::{
-    Buffer, DType, Device, DeviceKind, DeviceOptions, DeviceSelect, Dispatch, Error, GraphOptions, Result,
-};
-use dacapo_testkit::{assert_silent, open, vulkan as device, vulkan_options};
+use dacapo::{Buffer, DType, Device, DeviceKind, Dispatch, Error, GraphOptions, Result};
 
 use super::kernels::{ADD, CPU_ONLY, LIAR, LINEAR};
+use super::{assert_silent, device};
 
 fn linear(x: &Buffer, y: &Buffer, a: f32, b: f32) -> Dispatch {
     Dispatch::new(&LINEAR).buffer(x).buffer(y).bytes(&[a, b])
@@ -241,46 +239,5 @@ fn what_does_not_fit_says_how_much_there_is() -> Result<()> {
     assert!(!software || text.contains(" bytes are free, "), "{text}");
     drop(held);
     let _ = device.alloc(DType::F32, &[8])?;
-    Ok(())
-}
-
-#[test]
-fn devices_are_found_by_index_and_name() -> Result<()> {
-    let Some(device) = device() else { return Ok(()) };
-    let info = device.info();
-    assert!(Device::enumerate().contains(info));
-    let by_index = DeviceOptions::vulkan(DeviceSelect::Index(info.index));
-    assert_eq!(open(by_index).expect("is there").info(), info);
-    for missing in [DeviceSelect::Index(99), DeviceSelect::Name("no such thing".into())] {
-        let error = Device::open(DeviceOptions::vulkan(missing)).expect_err("is not there");
-        assert!(matches!(error, Error::NoDevice(_)), "{error}");
-    }
-    Ok(())
-}
-
-#[test]
-fn compiled_kernels_are_kept_on_disk_and_damage_is_tolerated() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let run = || -> Result<Option<()>> {
-        let options = DeviceOptions { cache: Some(folder.path().into()), ..vulkan_options() };
-        let Some(device) = open(options) else {
-            return Ok(None);
-        };
-        let (x, y) = (device.upload(&[2.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);
-        let mut encoder = device.encoder("cached")?;
-        encoder.dispatch(linear(&x, &y, 3.0, 0.0))?;
-        encoder.commit_and_wait()?;
-        assert_eq!(*y.read::<f32>()?, [6.0; 8]);
-        Ok(Some(()))
-    };
-    if run()?.is_none() {
-        return Ok(());
-    }
-    let files: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().collect();
-    let [file] = &files[..] else { panic!("one file, not {files:?}") };
-    run()?;
-    let bytes = std::fs::read(file.path()).expect("read");
-    std::fs::write(file.path(), &bytes[..bytes.len() / 2]).expect("written");
-    run()?;
     Ok(())
 }

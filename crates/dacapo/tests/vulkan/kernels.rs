@@ -56,8 +56,10 @@ static ADD_GPU: GpuTwin = GpuTwin {
 };
 
 /// As [`LINEAR`], without code for GPUs.
+#[allow(dead_code, reason = "not every test program that takes this file has a use for it")]
 pub static CPU_ONLY: Kernel = Kernel { name: "test_cpu_only", gpu: None, ..LINEAR };
 
 /// Says that it only reads what it writes.
+#[allow(dead_code, reason = "as above")]
 pub static LIAR: Kernel =
     Kernel { name: "test_liar", bindings: &[Binding::read("x"), Binding::read("y")], ..LINEAR };

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "vulkan")]
 
+mod devices;
 mod engine;
 mod kernels;
 mod validation;
+
+pub use dacapo_testkit::{assert_silent, vulkan as device};

@@ -39,7 +39,7 @@ fn main(at: Invocation) {
     var kept: array<f32, KEPT>;
     let inverse = inverse_rms(first, p.dim, p.eps, at, &kept);
     // From here on elements change, and others had to see them as they were.
-    workgroupBarrier();
+    storageBarrier();
     let pairs = arrayLength(&inv_freq.v) - p.o2 / 4u;
     let position = step.v[p.o3 / 4u];
     for (var pair = at.index; pair < pairs; pair += WORKGROUP) {

@@ -255,7 +255,8 @@ fn main(at: Invocation) {
         make_powers(at);
         chosen = draw(at);
     }
-    workgroupBarrier();
+    // Others have read the counts.
+    storageBarrier();
     if at.index == 0u {
         choose(chosen);
     }

@@ -18,8 +18,19 @@ const LARGE: usize = 2 << 20;
 /// Zeroed, writable memory.
 #[derive(Debug)]
 pub(super) enum HostMemory {
-    Small { ptr: NonNull<u8>, layout: Layout, len: usize, _entry: MeterEntry },
-    Large { map: memmap2::MmapMut, ptr: NonNull<u8>, len: usize, _entry: MeterEntry },
+    Small {
+        ptr: NonNull<u8>,
+        layout: Layout,
+        len: usize,
+        _entry: MeterEntry,
+    },
+    Large {
+        #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere it is only kept"))]
+        map: memmap2::MmapMut,
+        ptr: NonNull<u8>,
+        len: usize,
+        _entry: MeterEntry,
+    },
 }
 
 // SAFETY: the address is owned by the object and followed only under the rules of buffers and tiles.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
+use crate::hal::gpu::GpuLimits;
 use crate::hal::info::{BackendKind, DeviceInfo, DeviceKind};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
@@ -44,9 +45,9 @@ impl std::fmt::Debug for CpuBackend {
 }
 
 impl CpuBackend {
-    /// Starts `threads` workers; by default as many as the process may use cores.
-    pub fn open(threads: Option<usize>) -> Result<Self> {
-        let info = describe(threads);
+    /// Starts `threads` workers; by default as many as the process may use cores. Operations see `as_gpu`, if it is there.
+    pub fn open(threads: Option<usize>, as_gpu: Option<GpuLimits>) -> Result<Self> {
+        let info = DeviceInfo { gpu: as_gpu, ..describe(threads) };
         let threads = info.threads;
         let queue = Arc::new(Queue::new());
         let mut backend = CpuBackend {

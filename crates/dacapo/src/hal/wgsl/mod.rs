@@ -8,7 +8,10 @@ use super::kernel::Kernel;
 use super::signature::Access;
 use crate::{Error, Result};
 
+#[cfg(feature = "metal")]
+pub mod msl;
 mod plan;
+#[cfg(feature = "vulkan")]
 pub mod spirv;
 pub mod translator;
 
@@ -34,15 +37,6 @@ pub struct Specialized {
     module: Module,
     info: ModuleInfo,
     unroll: bool,
-}
-
-/// A variant of a kernel as SPIR-V: what a device is given. For tools and tests.
-///
-/// # Errors
-/// [`Error::Shader`] if the text does not translate, does not do what the signature says, or lacks one of the overrides.
-pub fn spirv(kernel: &'static Kernel, variant: &Wgsl, constants: &[(&'static str, f64)]) -> Result<Vec<u32>> {
-    let shader = Shader::new(kernel, variant)?;
-    shader.specialize(constants)?.spirv(shader.label())
 }
 
 /// What every device that is accepted can do, and what single texts ask for beyond it.

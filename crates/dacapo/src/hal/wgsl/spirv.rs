@@ -5,8 +5,23 @@ use std::collections::{HashMap, HashSet};
 use naga::back::spv::{Options, ZeroInitializeWorkgroupMemoryMode, write_vec};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
-use super::Specialized;
+use super::{Shader, Specialized};
+use crate::hal::gpu::Wgsl;
+use crate::hal::kernel::Kernel;
 use crate::{Error, Result};
+
+/// A variant of a kernel as SPIR-V: what a device is given. For tools and tests.
+///
+/// # Errors
+/// [`Error::Shader`] if the text does not translate, does not do what the signature says, or lacks one of the overrides.
+pub fn translate(
+    kernel: &'static Kernel,
+    variant: &Wgsl,
+    constants: &[(&'static str, f64)],
+) -> Result<Vec<u32>> {
+    let shader = Shader::new(kernel, variant)?;
+    shader.specialize(constants)?.spirv(shader.label())
+}
 
 impl Specialized {
     /// The words of a module for Vulkan 1.3. Workgroup memory is not zeroed, indices are not checked.

@@ -34,6 +34,7 @@ fn error(bindings: &[Binding], text: &'static str) -> String {
     Shader::new(kernel, &Wgsl::new("plain", parts)).expect_err("refused").to_string()
 }
 
+#[cfg(feature = "vulkan")]
 #[test]
 fn a_text_that_fits_its_signature_becomes_spirv() {
     let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
@@ -45,6 +46,7 @@ fn a_text_that_fits_its_signature_becomes_spirv() {
     assert!(shader.specialize(&[("M", 1.0)]).is_err(), "there is no such override");
 }
 
+#[cfg(feature = "vulkan")]
 #[test]
 fn arrays_in_workgroup_memory_lose_their_stride_and_barriers_order_memory() {
     let shader = Shader::new(&RIGHT, &TWIN.variants[0]).expect("fits");
@@ -64,7 +66,7 @@ fn loops_are_unrolled_where_a_text_asks_for_it() {
         GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::linear(1) };
     static KERNEL: Kernel = kernel(&[Binding::write("y")], &PLAIN);
     let hints = |text: &Wgsl| {
-        let words = super::spirv(&KERNEL, text, &[]).expect("translates");
+        let words = super::spirv::translate(&KERNEL, text, &[]).expect("translates");
         words.windows(4).filter(|w| w[0] == (4 << 16 | 246)).map(|w| w[3]).collect::<Vec<_>>()
     };
     assert_eq!(hints(&PLAIN.variants[0]), [0]);
@@ -92,4 +94,46 @@ fn texts_that_do_not_compile_say_where() {
     assert!(error.contains("scale/plain") && error.contains("unknown"), "{error}");
     let error = self::error(&[], "@compute @workgroup_size(1) fn other() {}");
     assert!(error.contains("entry point"), "{error}");
+}
+
+#[cfg(feature = "metal")]
+#[test]
+fn a_text_that_fits_its_signature_becomes_msl() {
+    use super::msl::{INLINE_BUFFER, SIZES_BUFFER, translate};
+    let msl = translate(&RIGHT, &TWIN.variants[0], &[("N", 7.0)]).expect("translates");
+    assert_eq!((msl.workgroup, msl.inline_bytes), ([64, 1, 1], 12));
+    assert_eq!((&msl.sizes[..], &msl.threadgroup[..]), (&[0, 1][..], &[256][..]));
+    let (start, body) = msl.source.split_once(&format!("void {}(", msl.entry)).expect("the entry point");
+    assert!(start.contains("metal_stdlib"), "{start}");
+    for argument in ["[[buffer(0)]]", "[[buffer(1)]]", "threadgroup type", "[[thread_position_in_grid]]"] {
+        assert!(body.contains(argument), "{argument} in {body}");
+    }
+    assert!(body.contains(&format!("[[buffer({INLINE_BUFFER})]]")), "{body}");
+    assert!(body.contains(&format!("[[buffer({SIZES_BUFFER})]]")), "{body}");
+    let other = translate(&RIGHT, &TWIN.variants[0], &[]).expect("translates");
+    assert_ne!(msl.source, other.source, "the constant is in the text");
+    assert!(translate(&RIGHT, &TWIN.variants[0], &[("M", 1.0)]).is_err(), "there is no such override");
+}
+
+#[cfg(feature = "metal")]
+#[test]
+fn operands_of_several_dot_products_are_declared_once_in_msl() {
+    const DOTS: &str = "
+struct Words { v: array<u32> }
+struct Numbers { v: array<i32> }
+@group(0) @binding(0) var<storage, read> x: Words;
+@group(0) @binding(1) var<storage, read_write> y: Numbers;
+@compute @workgroup_size(1)
+fn main() {
+    let a = x.v[0];
+    y.v[0] = dot4I8Packed(a, x.v[1]) + dot4I8Packed(a, x.v[2]);
+    if x.v[3] == 0u { y.v[1] = dot4I8Packed(a, x.v[1]); }
+    if x.v[3] == 1u { y.v[1] = dot4I8Packed(x.v[4], x.v[1]); }
+}";
+    let msl = super::msl::translate(&RIGHT, &Wgsl::new("dots", &[DOTS]), &[]).expect("translates");
+    let mut lines: Vec<_> = msl.source.lines().filter(|line| line.contains("packed_char4 rein")).collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((all, lines.len()), (6, 6), "{}", msl.source);
 }

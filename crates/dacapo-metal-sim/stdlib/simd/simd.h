@@ -1,0 +1,2 @@
+// What kernels need of <simd/simd.h> is in the stand-in's own types.
+#pragma once

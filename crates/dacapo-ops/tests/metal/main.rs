@@ -1,0 +1,37 @@
+//! Every kernel in Metal's shading language against its CPU twin: the cases of `tests/vulkan`, run on the processor under
+//! watch, in an order of threads that differs from dispatch to dispatch. No Metal device takes part.
+//!
+//! Where the compiler is missing the tests are skipped and say so, unless `DACAPO_REQUIRE_METAL_SIM` is set: then they fail.
+#![cfg(not(target_vendor = "apple"))]
+
+#[path = "../vulkan/attention.rs"]
+mod attention;
+mod catalogue;
+#[path = "../vulkan/copies.rs"]
+mod copies;
+mod device;
+#[path = "../vulkan/fused.rs"]
+mod fused;
+#[path = "../vulkan/harness.rs"]
+mod harness;
+#[path = "../vulkan/large.rs"]
+mod large;
+#[path = "../vulkan/matmul.rs"]
+mod matmul;
+#[path = "../vulkan/norms.rs"]
+mod norms;
+mod planted;
+#[path = "../vulkan/pointwise.rs"]
+mod pointwise;
+#[path = "../vulkan/products.rs"]
+mod products;
+#[path = "../vulkan/sampling.rs"]
+mod sampling;
+#[path = "../vulkan/selection.rs"]
+mod selection;
+#[path = "../vulkan/step.rs"]
+mod step;
+#[path = "../vulkan/weights.rs"]
+mod weights;
+
+pub use harness::{Bench, Rng, both, both_at, both_least, both_with, close, same, same_words};

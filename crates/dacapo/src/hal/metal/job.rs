@@ -1,0 +1,160 @@
+//! Submissions: what they wait for, and how they ended.
+
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::event::MetalEvent;
+use super::objects::lock;
+use super::queue::Queue;
+use super::recording::Source;
+use super::timing::Samples;
+use crate::hal::event::{Dependency, EventValue, Order, SharedEvent, named};
+use crate::profile::Span;
+use crate::{Error, Result};
+
+/// A submission. Keeps its work until the end.
+pub(super) struct Job {
+    pub source: Arc<Source>,
+    pub order: Order,
+    pub samples: Option<Samples>,
+    phase: Mutex<Phase>,
+    changed: Condvar,
+    outcome: OnceLock<Result<()>>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Held,
+    Committed(Instant),
+    Ended(Result<()>),
+}
+
+impl Job {
+    /// A submission that is held back until it [`starts`](Self::started).
+    pub fn new(source: Arc<Source>, order: Order, samples: Option<Samples>) -> Arc<Job> {
+        Arc::new(Job {
+            source,
+            order,
+            samples,
+            phase: Mutex::new(Phase::Held),
+            changed: Condvar::new(),
+            outcome: OnceLock::new(),
+        })
+    }
+
+    /// Whether nothing but earlier work of the device stands before it. An error if it must not run at all.
+    pub fn may_run(&self) -> Result<bool> {
+        for dependency in &self.order.after {
+            if dependency.completion.is_done() {
+                dependency.check()?;
+            }
+        }
+        for (event, value) in &self.order.waits {
+            if !metal(event)?.is_promised(*value)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until it may run.
+    pub fn admit(&self, closed: impl Fn() -> bool) -> Result<()> {
+        self.order.after.iter().try_for_each(Dependency::check)?;
+        for (event, value) in &self.order.waits {
+            if !metal(event)?.is_promised(*value)? {
+                self.wait_event(&(event.clone(), *value), &closed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_event(&self, (event, value): &EventValue, closed: &impl Fn() -> bool) -> Result<()> {
+        event.wait(*value, closed).unwrap_or_else(|| {
+            let cause = format!("closed while {} waited for an event", named(&self.order.label));
+            Err(Error::DeviceLost(cause))
+        })
+    }
+
+    /// The device has it from now on.
+    pub fn started(&self) {
+        self.enter(Phase::Committed(Instant::now()));
+    }
+
+    /// It has ended, or will not run at all.
+    pub fn ended(&self, result: Result<()>) {
+        if let Err(error) = &result {
+            self.poison(error);
+        }
+        self.enter(Phase::Ended(result));
+    }
+
+    fn enter(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+        self.changed.notify_all();
+    }
+
+    fn poison(&self, error: &Error) {
+        for (event, _) in &self.order.signals {
+            event.poison(Error::poisoned(&named(&self.order.label), error.clone()));
+        }
+    }
+
+    /// Waits until it is no longer held back.
+    pub fn settled(&self) {
+        let mut phase = lock(&self.phase);
+        while matches!(*phase, Phase::Held) {
+            phase = self.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits for the end. An error if the device takes longer than it may: then it counts as lost.
+    pub fn end(&self, queue: &Queue) -> Result<()> {
+        const LOOK: Duration = Duration::from_secs(1);
+        let mut phase = lock(&self.phase);
+        loop {
+            match &*phase {
+                Phase::Ended(result) => return result.clone(),
+                Phase::Committed(start) if start.elapsed() > queue.patience() => {
+                    let (what, seconds) = (named(&self.order.label), queue.patience().as_secs());
+                    let name = queue.context().name();
+                    return Err(queue
+                        .context()
+                        .lose(format!("{what} has not ended after {seconds} seconds on {name}")));
+                }
+                Phase::Committed(_) | Phase::Held => {}
+            }
+            phase = self.changed.wait_timeout(phase, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn is_done(&self) -> bool {
+        matches!(*lock(&self.phase), Phase::Ended(_))
+    }
+
+    /// Waits for the end and tells how it went.
+    pub fn wait(&self, queue: &Queue) -> Result<()> {
+        let decide = || {
+            // What it depended on was running beside it: by now it has ended.
+            let result =
+                self.end(queue).and_then(|()| self.order.after.iter().try_for_each(Dependency::check));
+            if let Err(error) = &result {
+                self.poison(error);
+            }
+            result
+        };
+        self.outcome.get_or_init(decide).clone()
+    }
+
+    /// When each stretch of dispatches ran.
+    pub fn times(&self) -> Vec<Option<Span>> {
+        let groups = &self.source.work.groups;
+        self.samples.as_ref().map_or_else(Vec::new, |samples| samples.times(groups))
+    }
+}
+
+/// The event as one of this backend.
+pub(super) fn metal(event: &Arc<dyn SharedEvent>) -> Result<&MetalEvent> {
+    let found = event.as_any().downcast_ref();
+    found.ok_or_else(|| Error::WrongDevice { what: "an event".into() })
+}

@@ -7,7 +7,7 @@ use dacapo_ops::{Activation, ActivationFn, Int8Buffers, Weight};
 
 use super::fused::run;
 use super::weights::random_weight;
-use super::{Bench, Rng, both_at};
+use super::{Bench, Rng, both_at, device};
 
 const FORMATS: [Format; 4] = [
     Format::Affine { bits: 4, group: 64, float: Float::F16 },
@@ -30,6 +30,8 @@ struct Case {
 
 fn cases() -> impl Iterator<Item = Case> {
     let all = FORMATS.into_iter().flat_map(|format| SHAPES.map(|shape| (format, shape)));
+    // Large enough for the text of large weights on devices with many processors.
+    let all = all.chain(device::EVERY_TEXT.then_some((FORMATS[0], (2080, 2048))));
     all.enumerate().map(|(i, (format, (n, k)))| Case { format, n, k, seed: 7 * i as u64 })
 }
 

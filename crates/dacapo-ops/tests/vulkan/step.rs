@@ -169,3 +169,16 @@ fn windows_rings_and_caps_of_a_token() {
     }
     check(cases);
 }
+
+/// Every number of heads of a workgroup, in one piece and in splits, with and without norms.
+#[test]
+fn heads_that_share_a_cache() {
+    if !device::EVERY_TEXT {
+        return;
+    }
+    let heads = [1, 2, 4, 8].into_iter().flat_map(|group| [96, 512].map(|slots| (group, slots)));
+    check(heads.flat_map(|(group, slots)| {
+        let position = slots as u32 - 3;
+        [true, false].map(|normed| Token { group, slots, position, normed, kv_heads: 1, ..PLAIN })
+    }));
+}

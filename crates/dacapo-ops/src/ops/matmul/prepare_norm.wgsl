@@ -22,8 +22,7 @@ fn prepare(index: u32, subgroup: u32) {
     }
     var all = subgroupAdd(square);
     if THREADS > SUBGROUP {
-        // Any of them may write what all have.
-        squares[subgroup] = all;
+        if index % SUBGROUP == 0u { squares[subgroup] = all; }
         workgroupBarrier();
         all = 0.0;
         for (var s = 0u; s < SUBGROUPS_HERE; s++) { all += squares[s]; }

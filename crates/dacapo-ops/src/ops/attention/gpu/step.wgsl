@@ -49,10 +49,11 @@ override KEY_SLOTS: u32 = (4u * KEY_PIECES + SUBGROUP - 1u) / SUBGROUP;
 override VALUE_SLOTS: u32 = (4u * VALUE_PIECES + SUBGROUP - 1u) / SUBGROUP;
 override SLOTS: u32 = max(KEY_SLOTS, VALUE_SLOTS);
 
-// The token's heads, all first halves of pieces before all second ones: `[HEADS + 2, 2, pieces]`.
-override HEAD_LEN: u32 = 2u * max(KEY_PIECES, VALUE_PIECES);
-override HEADS_LEN: u32 = (HEADS + 2u) * HEAD_LEN;
-var<workgroup> heads: array<vec4<f32>, HEADS_LEN>;
+// The token's heads, all first elements of pieces before all second ones: `[HEADS + 2, 8, pieces]`. Neighbours in a row read
+// neighbours; and an invocation that reads back what it wrote touches nobody else's elements, as it would in a vector.
+override MOST_PIECES: u32 = max(KEY_PIECES, VALUE_PIECES);
+override HEADS_LEN: u32 = (HEADS + 2u) * 8u * MOST_PIECES;
+var<workgroup> heads: array<f32, HEADS_LEN>;
 // What subgroups found: `[MERGED, SUBGROUPS]` maxima and sums of weights, and sums of values, halves apart as above.
 override STATES_LEN: u32 = MERGED * SUBGROUPS;
 override SUMS_LEN: u32 = STATES_LEN * 2u * VALUE_PIECES;
@@ -135,16 +136,32 @@ fn load_values(first: u32, row: Row, raw: ptr<function, array<Raw, AHEAD * PER>>
 
 // A piece of one of the token's heads.
 fn head_piece(head: u32, piece: u32) -> Eight {
-    let i = head * HEAD_LEN + piece;
-    return Eight(heads[i], heads[i + HEAD_LEN / 2u]);
+    let i = head * 8u * MOST_PIECES + piece;
+    let a = vec4<f32>(
+        heads[i],
+        heads[i + MOST_PIECES],
+        heads[i + 2u * MOST_PIECES],
+        heads[i + 3u * MOST_PIECES],
+    );
+    let b = vec4<f32>(
+        heads[i + 4u * MOST_PIECES],
+        heads[i + 5u * MOST_PIECES],
+        heads[i + 6u * MOST_PIECES],
+        heads[i + 7u * MOST_PIECES],
+    );
+    return Eight(a, b);
+}
+
+fn place_of(head: u32, d: u32) -> u32 {
+    return (head * 8u + d % 8u) * MOST_PIECES + d / 8u;
 }
 
 fn put(head: u32, d: u32, value: f32) {
-    heads[head * HEAD_LEN + (d / 4u % 2u) * (HEAD_LEN / 2u) + d / 8u][d % 4u] = value;
+    heads[place_of(head, d)] = value;
 }
 
 fn head_element(head: u32, d: u32) -> f32 {
-    return heads[head * HEAD_LEN + (d / 4u % 2u) * (HEAD_LEN / 2u) + d / 8u][d % 4u];
+    return heads[place_of(head, d)];
 }
 
 fn head_dim(head: u32) -> u32 {
@@ -237,26 +254,23 @@ fn halves(pair: vec2<f32>) -> u32 {
     return f16_bits(pair.x) | (f16_bits(pair.y) << 16u);
 }
 
-// Two elements of the new key or value, as they lie in the cache: words 2i and 2i+1 of f32, word i of halves.
-fn put_new(head: u32, i: u32, row: u32) {
-    let pair = vec2<f32>(head_element(head, 2u * i), head_element(head, 2u * i + 1u));
-    let pieces = select(KEY_PIECES, VALUE_PIECES, head == NEW_VALUE);
-    var words = bitcast<vec2<u32>>(pair);
-    var to = 8u * pieces * row + 2u * i;
+// A piece of the new key or value, written into a row of the cache.
+fn put_new(head: u32, piece: u32, row: u32) {
+    let eight = head_piece(head, piece);
+    let i = row * select(KEY_PIECES, VALUE_PIECES, head == NEW_VALUE) + piece;
     if HALF {
-        words.x = halves(pair);
-        to = 4u * pieces * row + i;
-    }
-    if head == NEW_KEY {
-        k_cache.v[p.o3 / 16u + to / 4u][to % 4u] = words.x;
-        if !HALF {
-            k_cache.v[p.o3 / 16u + to / 4u][to % 4u + 1u] = words.y;
+        let words = vec4<u32>(halves(eight.a.xy), halves(eight.a.zw), halves(eight.b.xy), halves(eight.b.zw));
+        if head == NEW_KEY {
+            k_cache.v[p.o3 / 16u + i] = words;
+        } else {
+            v_cache.v[p.o4 / 16u + i] = words;
         }
+    } else if head == NEW_KEY {
+        k_cache.v[p.o3 / 16u + 2u * i] = bitcast<vec4<u32>>(eight.a);
+        k_cache.v[p.o3 / 16u + 2u * i + 1u] = bitcast<vec4<u32>>(eight.b);
     } else {
-        v_cache.v[p.o4 / 16u + to / 4u][to % 4u] = words.x;
-        if !HALF {
-            v_cache.v[p.o4 / 16u + to / 4u][to % 4u + 1u] = words.y;
-        }
+        v_cache.v[p.o4 / 16u + 2u * i] = bitcast<vec4<u32>>(eight.a);
+        v_cache.v[p.o4 / 16u + 2u * i + 1u] = bitcast<vec4<u32>>(eight.b);
     }
 }
 
@@ -356,12 +370,9 @@ fn main(at: Invocation) {
     workgroupBarrier();
     if has_newest && first_head == 0u {
         let to = cache_row(row, newest);
-        for (var i = index; i < 4u * (KEY_PIECES + VALUE_PIECES); i += WORKGROUP) {
-            if i < 4u * KEY_PIECES {
-                put_new(NEW_KEY, i, to);
-            } else {
-                put_new(NEW_VALUE, i - 4u * KEY_PIECES, to);
-            }
+        for (var i = index; i < KEY_PIECES + VALUE_PIECES; i += WORKGROUP) {
+            let is_value = i >= KEY_PIECES;
+            put_new(select(NEW_KEY, NEW_VALUE, is_value), select(i, i - KEY_PIECES, is_value), to);
         }
     }
 

@@ -28,6 +28,8 @@ impl Turn {
     fn take() -> Turn {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // The device of the test before may be on its way out.
+        gpu::settle();
         forget_complaints();
         Turn(turn)
     }

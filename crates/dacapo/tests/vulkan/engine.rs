@@ -149,6 +149,24 @@ fn a_compiled_graph_gives_the_same_bytes_each_time() -> Result<()> {
 }
 
 #[test]
+fn a_graph_without_times_is_replayed_as_well() -> Result<()> {
+    let Some(device) = device() else { return Ok(()) };
+    let (x, sum) = (device.upload(&[1.0_f32; 300], &[300])?, device.alloc(DType::F32, &[300])?);
+    let mut encoder = device.encoder("record")?;
+    encoder.start_capture()?;
+    for _ in 0..3 {
+        encoder.dispatch(Dispatch::new(&ADD).buffer(&x).buffer(&sum))?;
+    }
+    let compiled = encoder.take_capture()?.compile(&device, "three", &GraphOptions::default())?;
+    for _ in 0..50 {
+        compiled.replay()?;
+    }
+    assert_eq!(*sum.read::<f32>()?, [150.0; 300]);
+    assert_silent(&device);
+    Ok(())
+}
+
+#[test]
 fn work_waits_for_the_host_and_holds_back_what_is_behind_it() -> Result<()> {
     let Some(device) = device() else { return Ok(()) };
     let (x, y) = (device.upload(&[1.0_f32; 8], &[8])?, device.alloc(DType::F32, &[8])?);

@@ -59,7 +59,7 @@ pub(crate) fn row_workgroup(limits: &GpuLimits, len: usize, per: usize) -> u32 {
 /// second [`DIGITS_SMALL`].
 pub(crate) fn selecting(limits: &GpuLimits, count: usize, len: usize) -> GpuPlan {
     // What the texts with large digits take at most, and the bins of small ones.
-    const MEMORY: u32 = 28 << 10;
+    const MEMORY: u32 = 31 << 10;
     const SMALL_BINS: u32 = 256;
     let workgroup = row_workgroup(limits, len, 8);
     let plan = GpuPlan::linear(count);

@@ -9,6 +9,12 @@ var<workgroup> largest: f32;
 // log2(e) over the temperature: 1 for the filters, then the one for the draw.
 var<workgroup> rates: array<vec2<u32>, 2>;
 
+// Tokens that may be kept, in no order, once the first digit of the last of them is known: if they are so few, nothing after
+// that goes over all tokens again.
+const LISTED: u32 = 1024u;
+var<workgroup> listed: array<u32, LISTED>;
+var<workgroup> listed_count: atomic<u32>;
+
 // What the bins sum up.
 // The number of tokens, or their weights, by a digit of their rank.
 const COUNTS: u32 = 0u;
@@ -32,6 +38,9 @@ struct Search {
     least: vec2<u32>,
     // Which of the rates counts.
     rate: u32,
+    // How many tokens are listed, if any that matters is.
+    count: u32,
+    few: bool,
 }
 
 fn word(i: u32) -> u32 {
@@ -130,18 +139,34 @@ fn weight_in(search: Search, x: f32, rank: u32, i: u32) -> vec2<u32> {
     return found;
 }
 
+// The token in a place of the list, or of all tokens; beyond the end the last one.
+fn token_at(place: u32, end: u32, few: bool) -> u32 {
+    let i = min(place, end - 1u);
+    if few {
+        return listed[i];
+    }
+    return i;
+}
+
 // Clears the bins and fills them.
 fn fill(at: Invocation, search: Search) {
     clear_bins(at);
-    let n = elements();
-    var next = logit(min(search.first + at.index, n - 1u));
-    for (var run = search.first; run < search.end; run += WORKGROUP) {
-        let i = run + at.index;
-        let now = next;
-        next = logit(min(i + WORKGROUP, n - 1u));
+    let few = search.few;
+    let start = select(search.first, 0u, few);
+    let end = select(search.end, search.count, few);
+    // Four loads are under way together.
+    var next = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) {
+        next = vec4<f32>(next.yzw, logit(token_at(start + at.index + j * WORKGROUP, end, few)));
+    }
+    for (var run = start; run < end; run += WORKGROUP) {
+        let place = run + at.index;
+        let i = token_at(place, end, few);
+        let now = next.x;
+        next = vec4<f32>(next.yzw, logit(token_at(place + 4u * WORKGROUP, end, few)));
         var sum = vec2<u32>(0u);
-        var bin = at.index;
-        if i < search.end {
+        var bin = i - search.first;
+        if place < end && i >= search.first && i < search.end {
             let x = penalized(now, i);
             let rank = rank_of(x);
             sum = weight_in(search, x, rank, i);
@@ -150,20 +175,48 @@ fn fill(at: Invocation, search: Search) {
             }
         }
         if search.sums == RUNS {
-            // A subgroup's sum, in four parts of 16 bits.
-            let low = subgroupAdd(vec2<u32>(sum.x & 0xffffu, sum.x >> 16u));
-            let high = subgroupAdd(vec2<u32>(sum.y & 0xffffu, sum.y >> 16u));
-            let upper = vec2<u32>(low.x, high.x + (high.y << 16u));
-            sum = wide_sum(upper, vec2<u32>(low.y << 16u, low.y >> 16u));
-            if at.lane != 0u {
-                sum = vec2<u32>(0u);
+            bin /= WORKGROUP * search.per_bin;
+            if !few {
+                // A subgroup's sum, in four parts of 16 bits: its tokens are of one run.
+                let low = subgroupAdd(vec2<u32>(sum.x & 0xffffu, sum.x >> 16u));
+                let high = subgroupAdd(vec2<u32>(sum.y & 0xffffu, sum.y >> 16u));
+                let upper = vec2<u32>(low.x, high.x + (high.y << 16u));
+                sum = wide_sum(upper, vec2<u32>(low.y << 16u, low.y >> 16u));
+                if at.lane != 0u {
+                    sum = vec2<u32>(0u);
+                }
             }
-            bin = (run - search.first) / (WORKGROUP * search.per_bin);
         }
         if any(sum != vec2<u32>(0u)) {
             add_to_bin(bin, sum);
         }
     }
+}
+
+// Lists the tokens whose first digit is at most `last`, and says how many there are. If there are more than LISTED, the list
+// has not all of them.
+fn list_up_to(at: Invocation, last: u32) -> u32 {
+    if at.index == 0u {
+        atomicStore(&listed_count, 0u);
+    }
+    workgroupBarrier();
+    let n = elements();
+    var next = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) {
+        next = vec4<f32>(next.yzw, logit(min(at.index + j * WORKGROUP, n - 1u)));
+    }
+    for (var i = at.index; i < n; i += WORKGROUP) {
+        let now = next.x;
+        next = vec4<f32>(next.yzw, logit(min(i + 4u * WORKGROUP, n - 1u)));
+        if digit(rank_of(penalized(now, i)), i, 0u) <= last {
+            let place = atomicAdd(&listed_count, 1u);
+            if place < LISTED {
+                listed[place] = i;
+            }
+        }
+    }
+    workgroupBarrier();
+    return atomicLoad(&listed_count);
 }
 
 // Draws a token. The search takes these steps: 0, the last token that top-k keeps; 1, the weight of all that are kept;
@@ -179,7 +232,7 @@ fn draw(at: Invocation) -> u32 {
     let one = vec2<u32>(1u, 0u);
     // At most 64 stretches of runs.
     let per_bin = ((n + WORKGROUP - 1u) / WORKGROUP + 63u) / 64u;
-    var search = Search(COUNTS, 0u, vec2<u32>(0u), 0u, n, per_bin, vec2<u32>(0xffffffffu), vec2<u32>(0u), 0u);
+    var search = Search(COUNTS, 0u, vec2<u32>(0u), 0u, n, per_bin, vec2<u32>(0xffffffffu), vec2<u32>(0u), 0u, 0u, false);
     var goal = vec2<u32>(top_k, 0u);
     var step_number = select(select(3u, 1u, nucleus), 0u, limited);
     for (var turn_number = 0u; turn_number < 2u * STAGES + 4u; turn_number++) {
@@ -224,6 +277,10 @@ fn draw(at: Invocation) -> u32 {
             search.end = min(search.first + search.per_bin * WORKGROUP, n);
             step_number++;
             continue;
+        }
+        if search.stage == 0u && !search.few {
+            search.count = list_up_to(at, bin);
+            search.few = search.count > 0u && search.count <= LISTED;
         }
         search.chosen = with_digit(search.chosen, search.stage, bin);
         let whole = all(goal == bin_value(bin));

@@ -1,5 +1,6 @@
 //! Submissions: what they wait for, and how they ended.
 
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,10 @@ use crate::{Error, Result};
 
 /// A submission. Keeps its work until the end.
 pub(super) struct Job {
-    pub source: Arc<Source>,
+    /// Gone once it has ended, before anybody is told.
+    source: Mutex<Option<Arc<Source>>>,
+    /// The work's stretches of dispatches, if they are timed.
+    groups: Vec<Range<usize>>,
     pub order: Order,
     pub samples: Option<Samples>,
     phase: Mutex<Phase>,
@@ -32,14 +36,21 @@ enum Phase {
 impl Job {
     /// A submission that is held back until it [`starts`](Self::started).
     pub fn new(source: Arc<Source>, order: Order, samples: Option<Samples>) -> Arc<Job> {
+        let groups = if samples.is_some() { source.work.groups.clone() } else { Vec::new() };
         Arc::new(Job {
-            source,
+            source: Mutex::new(Some(source)),
+            groups,
             order,
             samples,
             phase: Mutex::new(Phase::Held),
             changed: Condvar::new(),
             outcome: OnceLock::new(),
         })
+    }
+
+    /// The work, until it has ended.
+    pub fn source(&self) -> Option<Arc<Source>> {
+        lock(&self.source).clone()
     }
 
     /// Whether nothing but earlier work of the device stands before it. An error if it must not run at all.
@@ -85,6 +96,8 @@ impl Job {
         if let Err(error) = &result {
             self.poison(error);
         }
+        // Who waits finds the memory free that only this work used.
+        drop(lock(&self.source).take());
         self.enter(Phase::Ended(result));
     }
 
@@ -148,8 +161,7 @@ impl Job {
 
     /// When each stretch of dispatches ran.
     pub fn times(&self) -> Vec<Option<Span>> {
-        let groups = &self.source.work.groups;
-        self.samples.as_ref().map_or_else(Vec::new, |samples| samples.times(groups))
+        self.samples.as_ref().map_or_else(Vec::new, |samples| samples.times(&self.groups))
     }
 }
 

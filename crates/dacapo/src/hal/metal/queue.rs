@@ -96,6 +96,7 @@ impl Queue {
     /// Commits a job that may run.
     fn start(self: &Arc<Self>, state: &mut State, job: &Arc<Job>) -> Result<()> {
         self.context.check()?;
+        let Some(source) = job.source() else { return Ok(()) };
         state.in_flight.retain(|job| !job.is_done());
         autoreleasepool(|_| {
             if let Some(residency) = &self.context.residency {
@@ -105,7 +106,7 @@ impl Queue {
             for (event, value) in &job.order.signals {
                 raised.push((metal(event)?, *value));
             }
-            let commands = job.source.encoded(&self.context, job.samples.as_ref())?;
+            let commands = source.encoded(&self.context, job.samples.as_ref())?;
             // Nothing fails from here on: what is promised will be raised or poisoned.
             for (event, value) in raised {
                 if let Some(raw) = event.promise(value) {
@@ -119,7 +120,7 @@ impl Queue {
             commands.commit();
             Ok(())
         })?;
-        self.ahead.after(&job.source);
+        self.ahead.after(&source);
         Ok(())
     }
 

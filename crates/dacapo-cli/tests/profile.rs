@@ -127,3 +127,18 @@ fn what_does_not_fit_is_refused() {
     let both = ["profile", "--out", out, "--prompt", "a", "--tokens", "3"];
     assert_eq!(run(&both).status.code(), Some(2));
 }
+
+#[test]
+fn the_processor_is_not_captured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (out, file) = (path("trace.json"), path("steps.gputrace"));
+    let profile = ["profile", "--device", "cpu", "--tokens", "4", "-n", "1"];
+    let output = run(&[&profile[..], &["--out", &out, "--capture", &file]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        format!("dacapo: cannot capture to {file}: only Metal devices can be captured, and this one is cpu");
+    assert_eq!(error.lines().last().unwrap(), expected);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}

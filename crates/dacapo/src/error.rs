@@ -188,6 +188,14 @@ pub enum Error {
         /// The driver's reason.
         code: String,
     },
+    /// A device's work cannot be captured for the tools of its maker.
+    #[error("cannot capture to {}: {reason}", file.display())]
+    Capture {
+        /// Where the capture was to go.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A submission was not run, because it depends on one that failed.
     #[error("not run, because {by} failed: {cause}")]
     Poisoned {

@@ -47,6 +47,7 @@ mod encoder;
 mod error;
 mod event;
 mod executor;
+mod gpu_capture;
 mod graph;
 mod hal;
 mod hazard;
@@ -71,6 +72,7 @@ pub use encoder::CommandEncoder;
 pub use error::{Error, Result};
 pub use event::SharedEvent;
 pub use executor::{FinishOptions, GraphExecutor, GraphSession, Report};
+pub use gpu_capture::GpuCapture;
 pub use graph::{
     Buckets, CacheStats, CapturedNode, ChunkOptions, ChunkReport, CompiledGraph, ComputeGraph, Cost,
     CostModel, Dependencies, Dependency, EdgeCounts, FuseMatch, FusePattern, FuseReport, FuseStep, Fused,

@@ -103,6 +103,7 @@ impl Queue {
         let state = State {
             work: Work { queue: queue.id, ..Work::default() },
             place: Some(Place::new(&queue.unfinished, queue.most)),
+            captures: super::capture::begun(),
             ..State::default()
         };
         CommandBuffer::make(Commands { queue: self.retain(), keeps, state: Mutex::new(state) })
@@ -134,6 +135,8 @@ struct State {
     handlers: Vec<RcBlock<Handler>>,
     status: Status,
     place: Option<Place>,
+    /// Captures that had begun when it was made.
+    captures: u64,
 }
 
 /// How far it is.
@@ -200,6 +203,7 @@ class!(CommandBuffer "SimulatedCommandBuffer" { Commands }
         }
         state.status = Status::Committed;
         let mut work = std::mem::take(&mut state.work);
+        super::capture::committed(&work.label, state.captures);
         drop(state);
         let resident = self.ivars().queue.resident();
         work.passes.iter_mut().for_each(|pass| pass.resident.clone_from(&resident));

@@ -30,6 +30,7 @@ macro_rules! class {
     };
 }
 
+mod capture;
 mod commands;
 mod descriptors;
 mod device;
@@ -39,6 +40,7 @@ mod indirect;
 mod kernels;
 mod resources;
 
+pub use capture::{allow_captures, captured, end_capture};
 pub(crate) use commands::CommandBuffer;
 pub(crate) use indirect::Indirect;
 pub(crate) use kernels::PipelineState;
@@ -53,6 +55,7 @@ extern "C-unwind" fn MTLCreateSystemDefaultDevice() -> *mut device::Device {
     crate::objc::start();
     foundation::register();
     descriptors::register();
+    capture::register();
     Retained::into_raw(device::Device::make(0))
 }
 

@@ -6,11 +6,12 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::profile::Span;
-use crate::{DType, Result};
+use crate::{DType, Error, Result};
 
 pub mod cpu;
 pub mod event;
@@ -105,8 +106,20 @@ pub(crate) trait Backend: Send + Sync + Debug {
         Vec::new()
     }
 
+    /// Has the tools of the device's maker note the work that begins from now on, in a file that does not exist yet.
+    fn capture(&self, file: &Path) -> Result<Box<dyn Capture>> {
+        let reason = format!("only Metal devices can be captured, and this one is {}", self.info().backend);
+        Err(Error::Capture { file: file.to_path_buf(), reason })
+    }
+
     /// Counts the memory that exists.
     fn memory_meter(&self) -> &MemoryMeter;
+}
+
+/// A capture that is going on. Dropped, it ends.
+pub(crate) trait Capture: Send + Debug {
+    /// Ends it. An error if the file is not there then.
+    fn finish(self: Box<Self>) -> Result<()>;
 }
 
 /// A block of memory of one device.

@@ -15,6 +15,7 @@ use dacapo::{
 use dacapo_metal_sim::{complaints, forget_complaints, gpu};
 use kernels::{ADD, LINEAR};
 
+mod captures;
 mod failures;
 #[path = "../vulkan/kernels.rs"]
 mod kernels;

@@ -6,6 +6,7 @@ mod trace;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use dacapo::GpuCapture;
 use dacapo_lm::Model;
 
 use super::bench::{bandwidth, measure};
@@ -26,6 +27,7 @@ Examples:
   dacapo profile --out trace.json
   dacapo profile --model model.gguf --tokens 512 -n 32 --out trace.json
   dacapo profile --prompt 'Once upon a time' --threads 1 --out trace.json
+  MTL_CAPTURE_ENABLED=1 dacapo profile --device metal --tokens 16 -n 1 --out trace.json --capture step.gputrace
 
 The trace opens in https://ui.perfetto.dev and in chrome://tracing. Track \"host\" is what the program's thread does,
 track \"device\" the submissions and in them the groups of dispatches that run beside each other. The prompt is read
@@ -33,7 +35,10 @@ once before, unprofiled, so that the weights are in memory.
 
 The device times groups, not dispatches: in the table, a group's time is divided among its dispatches by the bytes
 that they move. Bytes are those of all ranges that a dispatch is bound to, also where attention skips what is not
-filled yet; of embedding and writes to the cache only the rows count. Memory speed is measured as by bench.";
+filled yet; of embedding and writes to the cache only the rows count. Memory speed is measured as by bench.
+
+Xcode opens captures. They hold all memory that is used and make everything slower: take few steps, and the times of
+another run.";
 
 /// Show where the time of a generation goes: a trace file and a table
 #[derive(Debug, clap::Args)]
@@ -51,6 +56,10 @@ pub struct Args {
     /// The trace to write; it appears only when it is complete
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
+    /// On Metal, with MTL_CAPTURE_ENABLED=1 in the environment: also capture the profiled work for Xcode, in a document that
+    /// does not exist yet and whose name ends in .gputrace
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -85,7 +94,10 @@ pub fn run(args: &Args) -> Result<()> {
     };
     session.prefill(&prompt, &mut observe)?;
     session.truncate(0);
+    let device = opened.model.device();
+    let capture = args.capture.as_ref().map(|file| device.capture_to(file)).transpose()?;
     let profile = session.profile(&prompt, args.steps, &mut observe)?;
+    capture.map(GpuCapture::finish).transpose()?;
     if watch.raised() {
         return Err(Error::Interrupted);
     }
@@ -95,9 +107,12 @@ pub fn run(args: &Args) -> Result<()> {
         .map_err(|error| Error::file(&args.out, std::io::Error::from(error)))?;
     file.write(&trace)?;
     file.finish()?;
-    let bandwidth = bandwidth::measure(opened.model.device().threads());
+    let bandwidth = bandwidth::measure(device.threads());
     output::print(&Summary::new(&opened, prompt.len(), &profile, bandwidth).to_string())?;
     output::remark(&format!("[{} in {}]", units::bytes(trace.len() as u64), args.out.display()));
+    if let Some(file) = &args.capture {
+        output::remark(&format!("[captured for Xcode in {}]", file.display()));
+    }
     Ok(())
 }
 

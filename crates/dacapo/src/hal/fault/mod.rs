@@ -2,6 +2,7 @@
 //!
 //! What is not told to fail is the wrapped backend's own. See the README beside this file.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -11,7 +12,8 @@ use super::info::DeviceInfo;
 use super::kernel::Kernel;
 use super::meter::MemoryMeter;
 use super::{
-    Backend, CommandBuffer, Completion, Importance, Memory, Pipeline, Recording, ResolvedArg, Upcoming,
+    Backend, Capture, CommandBuffer, Completion, Importance, Memory, Pipeline, Recording, ResolvedArg,
+    Upcoming,
 };
 use crate::profile::Span;
 use crate::{Error, Result};
@@ -194,6 +196,11 @@ impl Backend for FaultBackend {
 
     fn messages(&self) -> Vec<String> {
         self.inner.messages()
+    }
+
+    fn capture(&self, file: &Path) -> Result<Box<dyn Capture>> {
+        self.cue.check()?;
+        self.inner.capture(file)
     }
 }
 

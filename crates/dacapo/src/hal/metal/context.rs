@@ -1,5 +1,6 @@
 //! An opened device: its queue, how its work is ordered, and how its errors read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use objc2::rc::{Retained, autoreleasepool};
@@ -27,6 +28,8 @@ pub(super) struct Context {
     pub residency: Option<Residency>,
     pub meter: MemoryMeter,
     pub options: MetalOptions,
+    /// Rises when command buffers that are encoded by then must not be used any more.
+    epoch: AtomicU64,
     /// Why the device is lost, once it is.
     lost: OnceLock<String>,
 }
@@ -61,6 +64,7 @@ impl Context {
                 residency,
                 meter: MemoryMeter::default(),
                 options,
+                epoch: AtomicU64::new(0),
                 lost: OnceLock::new(),
             }))
         })
@@ -88,6 +92,16 @@ impl Context {
         let held = self.meter.in_use().bytes;
         let device = format!("{}: {used} of {most} bytes are in use, this program holds {held}", self.name());
         Error::OutOfMemory { requested, device }
+    }
+
+    /// To be read before a command buffer is made that will be committed later.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Command buffers that were made before this must not be committed any more.
+    pub fn outdate_encoded(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The device is lost from now on; the first cause stays.

@@ -3,6 +3,7 @@
 //! See the README beside this file for how it works.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,8 +18,9 @@ use crate::hal::info::{DeviceInfo, DeviceSelect, MetalOptions};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
 use crate::hal::wgsl::translator::{Key, Translator};
-use crate::hal::{Backend, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
+use crate::hal::{Backend, Capture, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
 
+mod capture;
 mod command;
 mod context;
 mod device;
@@ -153,6 +155,10 @@ impl Backend for MetalBackend {
         if let (Some(residency), Some(memory)) = (&self.context.residency, memory) {
             autoreleasepool(|_| residency.remove(&memory.buffer));
         }
+    }
+
+    fn capture(&self, file: &Path) -> Result<Box<dyn Capture>> {
+        Ok(Box::new(capture::MetalCapture::start(&self.context, file)?))
     }
 
     fn memory_meter(&self) -> &MemoryMeter {

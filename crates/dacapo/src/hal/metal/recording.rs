@@ -34,12 +34,14 @@ enum Replay {
 /// A command buffer that was encoded ahead.
 struct Ready {
     commands: Encoded,
+    /// The device's, before it was made.
+    epoch: u64,
     count: Arc<AtomicUsize>,
 }
 
 impl Ready {
     fn take(self) -> Encoded {
-        let Ready { commands, count } = self;
+        let Ready { commands, count, .. } = self;
         count.fetch_sub(1, Ordering::Relaxed);
         commands
     }
@@ -76,8 +78,11 @@ impl Source {
         match &self.replay {
             Replay::Indirect(indirect) => self.work.encode_indirect(context, indirect),
             Replay::Ahead(ready) if samples.is_none() => {
-                let ready = lock(ready).take();
-                ready.map_or_else(|| self.work.encode(context, None), |ready| Ok(ready.take()))
+                let ready = lock(ready).take().map(|ready| (ready.epoch, ready.take()));
+                match ready {
+                    Some((epoch, commands)) if epoch == context.epoch() => Ok(commands),
+                    _ => self.work.encode(context, None),
+                }
             }
             Replay::Once | Replay::Ahead(_) => self.work.encode(context, samples),
         }
@@ -90,10 +95,11 @@ impl Source {
         if ready.is_some() || count.load(Ordering::Relaxed) >= MOST_AHEAD {
             return;
         }
+        let epoch = context.epoch();
         // What fails here fails again when it is submitted, and is told then.
         if let Ok(commands) = self.work.encode(context, None) {
             count.fetch_add(1, Ordering::Relaxed);
-            *ready = Some(Ready { commands, count: count.clone() });
+            *ready = Some(Ready { commands, epoch, count: count.clone() });
         }
     }
 }

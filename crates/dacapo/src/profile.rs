@@ -47,12 +47,12 @@ impl ReplayTimes {
     }
 }
 
-/// When one group of concurrent dispatches ran.
+/// When one group of concurrent dispatches ran; or all groups of a command buffer, on a device that cannot time single ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupTime {
     /// The command buffer of the replay that it is part of.
     pub submission: usize,
-    /// Its index in the replay.
+    /// Its index in the replay; that of the first, if it stands for several.
     pub group: usize,
     /// Its dispatches, as positions in [`CompiledGraph::graph`](crate::CompiledGraph::graph).
     pub nodes: Range<usize>,

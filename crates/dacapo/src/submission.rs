@@ -67,6 +67,17 @@ impl Submission {
         device.counters.add(&Counters { waits: 1, ..Counters::default() });
         fate.outcome(device)
     }
+
+    /// When the device ran this work, from the begin of its first command buffer to the end of its last. `None` before the
+    /// end, if it did not run, and where the device does not tell without being asked: only Metal does. For times of its
+    /// parts see [`replay_timed`](crate::CompiledGraph::replay_timed).
+    pub fn device_time(&self) -> Option<Span> {
+        let fate = self.fate();
+        let times = if fate.is_done() { fate.times() } else { Vec::new() };
+        let mut ran = times.into_iter().flatten();
+        let first = ran.next()?;
+        Some(Span { start: first.start, end: ran.last().unwrap_or(first).end })
+    }
 }
 
 impl Fate {
@@ -87,6 +98,11 @@ impl Fate {
     /// When its groups ran: see [`Completion::group_times`].
     pub fn group_times(&self) -> Vec<Vec<Option<Span>>> {
         self.completion.group_times()
+    }
+
+    /// When its command buffers ran: see [`Completion::times`].
+    pub fn times(&self) -> Vec<Option<Span>> {
+        self.completion.times()
     }
 
     /// Waits for the end without asking how it went.
@@ -146,6 +162,10 @@ impl Completion for Run {
 
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
         self.parts.iter().flat_map(|part| part.group_times()).collect()
+    }
+
+    fn times(&self) -> Vec<Option<Span>> {
+        self.parts.iter().flat_map(|part| part.times()).collect()
     }
 }
 

@@ -137,6 +137,8 @@ struct State {
     place: Option<Place>,
     /// Captures that had begun when it was made.
     captures: u64,
+    /// When the device began and ended it, in nanoseconds; 0 if it did not.
+    times: (u64, u64),
 }
 
 /// How far it is.
@@ -220,6 +222,16 @@ class!(CommandBuffer "SimulatedCommandBuffer" { Commands }
         }
     }
 
+    #[unsafe(method(GPUStartTime))]
+    fn begin_time(&self) -> f64 {
+        self.state().times.0 as f64 / 1e9
+    }
+
+    #[unsafe(method(GPUEndTime))]
+    fn end_time(&self) -> f64 {
+        self.state().times.1 as f64 / 1e9
+    }
+
     #[unsafe(method_id(error))]
     fn error(&self) -> Option<Retained<Failure>> {
         match &self.state().status {
@@ -269,9 +281,10 @@ impl CommandBuffer {
         state.work.passes.push(pass);
     }
 
-    /// The device is done with it.
-    pub fn complete(&self, failure: Option<gpu::Failure>) {
+    /// The device is done with it, which it began and ended at these times.
+    pub fn complete(&self, failure: Option<gpu::Failure>, times: (u64, u64)) {
         let mut state = self.state();
+        state.times = times;
         state.status = failure.map_or(Status::Completed, Status::Failed);
         let handlers = std::mem::take(&mut state.handlers);
         let place = state.place.take();

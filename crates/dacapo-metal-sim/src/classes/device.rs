@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use objc2::rc::Retained;
@@ -29,6 +30,14 @@ const WORKING_SET: u64 = 4 << 30;
 const SAMPLES: usize = 32 << 10;
 /// Commands of an indirect command buffer at most.
 const COMMANDS: usize = 16 << 10;
+
+/// Whether devices have no timestamps where encoders begin and end.
+static WITHOUT_STAGE_TIMES: AtomicBool = AtomicBool::new(false);
+
+/// Whether devices note the time where encoders begin and end, as all known Macs do. Asked when a device is opened.
+pub fn set_stage_times(there: bool) {
+    WITHOUT_STAGE_TIMES.store(!there, Ordering::Relaxed);
+}
 
 /// All buffers of the backend are shared by host and device, and untracked.
 fn check(options: MTLResourceOptions) {
@@ -79,7 +88,7 @@ class!(Device "SimulatedDevice" { u8 }
 
     #[unsafe(method(supportsCounterSampling:))]
     fn samples(&self, point: MTLCounterSamplingPoint) -> bool {
-        point == MTLCounterSamplingPoint::AtStageBoundary
+        point == MTLCounterSamplingPoint::AtStageBoundary && !WITHOUT_STAGE_TIMES.load(Ordering::Relaxed)
     }
 
     #[unsafe(method_id(counterSets))]

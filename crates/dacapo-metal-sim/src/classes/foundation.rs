@@ -1,11 +1,14 @@
 //! What the backend needs of Foundation.
 
 use std::ffi::{CString, c_char, c_ulong, c_void};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use objc2::rc::{Allocated, Retained};
 use objc2::runtime::AnyObject;
 use objc2::{ClassType, DefinedClass, msg_send};
 use objc2_foundation::NSFastEnumerationState;
+
+use crate::gpu::clock;
 
 class!(Text "NSString" { CString }
     #[unsafe(method_id(initWithBytes:length:encoding:))]
@@ -113,6 +116,27 @@ class!(Failure "NSError" { (&'static str, isize, String) }
     }
 );
 
+/// What the system's clock is ahead of the device's, in nanoseconds.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// From now on the system's clock is ahead of the device's by this much; behind it, if that is negative. They are one on a Mac.
+pub fn set_clock_ahead(nanoseconds: i64) {
+    AHEAD.store(nanoseconds, Ordering::Relaxed);
+}
+
+class!(Process "NSProcessInfo" { u8 }
+    #[unsafe(method_id(processInfo))]
+    fn own() -> Retained<Self> {
+        // It has no content: one is as good as another.
+        Self::make(0)
+    }
+
+    #[unsafe(method(systemUptime))]
+    fn uptime(&self) -> f64 {
+        (clock() as i64 + AHEAD.load(Ordering::Relaxed)) as f64 / 1e9
+    }
+);
+
 /// Answers nothing, and why.
 pub(super) fn fail<T>(
     error: *mut *mut Failure,
@@ -133,4 +157,5 @@ pub(super) fn register() {
     Array::class();
     Data::class();
     Failure::class();
+    Process::class();
 }

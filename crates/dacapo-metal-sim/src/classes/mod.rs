@@ -42,6 +42,8 @@ mod resources;
 
 pub use capture::{allow_captures, captured, end_capture};
 pub(crate) use commands::CommandBuffer;
+pub use device::set_stage_times;
+pub use foundation::set_clock_ahead;
 pub(crate) use indirect::Indirect;
 pub(crate) use kernels::PipelineState;
 pub use resources::resident;

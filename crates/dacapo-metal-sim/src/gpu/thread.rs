@@ -213,6 +213,8 @@ struct Active {
     passes: Vec<Running>,
     failure: Option<Failure>,
     complaint: Option<String>,
+    /// When its first dispatch ran.
+    begin: Option<u64>,
 }
 
 impl Active {
@@ -256,7 +258,7 @@ impl Device {
             let running = |_: &Pass| Running { groups: None, ended: false };
             let passes = submitted.work.passes.iter().map(running).collect();
             let failure = state.failure.take();
-            self.active.push(Active { submitted, passes, failure, complaint: None });
+            self.active.push(Active { submitted, passes, failure, complaint: None, begin: None });
         }
     }
 
@@ -282,6 +284,7 @@ impl Device {
     fn step(&mut self, index: usize, pass: usize) {
         let seed = self.next();
         let active = &mut self.active[index];
+        active.begin.get_or_insert_with(clock);
         let work = &active.submitted.work;
         if let Err(error) = active.passes[pass].advance(&work.passes[pass], seed) {
             active.complaint = Some(format!("{:?}: {error}", work.label));
@@ -318,7 +321,10 @@ impl Device {
 
 /// A command buffer has ended: events rise, handlers are called.
 fn end(active: Active) {
-    let Active { submitted, failure, complaint, .. } = active;
+    let Active { submitted, failure, complaint, begin, .. } = active;
+    let end = clock();
+    // What was made to fail did not begin.
+    let times = if begin.is_none() && failure.is_some() { (0, 0) } else { (begin.unwrap_or(end), end) };
     let Submitted { commands, work } = submitted;
     let complaint = complaint.or_else(|| work.alive().err().map(|why| format!("{:?}: {why}", work.label)));
     let failure = failure.or_else(|| {
@@ -336,7 +342,7 @@ fn end(active: Active) {
         state.closing += 1;
     });
     drop(work);
-    commands.complete(failure);
+    commands.complete(failure, times);
     drop(commands);
     update(|state| state.closing -= 1);
 }

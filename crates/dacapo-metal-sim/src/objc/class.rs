@@ -74,6 +74,7 @@ places!(
     NSData,
     NSError,
     NSObject,
+    NSProcessInfo,
     NSString,
     NSURL,
     MTLCaptureDescriptor,

@@ -148,7 +148,8 @@ impl TimedReplay {
         &self.submission
     }
 
-    /// Waits for the end and tells when everything ran. A group without work has no time.
+    /// Waits for the end and tells when everything ran. A group without work has no time. A device that cannot time groups
+    /// may still tell of whole command buffers: then one entry stands for all groups of each.
     ///
     /// # Errors
     /// As [`Submission::wait`].
@@ -156,19 +157,23 @@ impl TimedReplay {
         let start = Instant::now();
         self.submission.wait()?;
         let wait = Span { start, end: Instant::now() };
-        let spans = self.submission.fate().group_times();
-        let first = |part: usize| self.groups[..part].iter().map(Vec::len).sum::<usize>();
-        let mut groups = Vec::with_capacity(first(self.groups.len()));
-        for (part, (ranges, spans)) in self.groups.iter().zip(spans).enumerate() {
-            let timed = ranges.iter().zip(spans).enumerate();
+        let fate = self.submission.fate();
+        let (mut spans, whole) = (fate.group_times().into_iter(), fate.times());
+        let mut groups = Vec::with_capacity(self.groups.iter().map(Vec::len).sum());
+        let mut first = 0;
+        for (submission, ranges) in self.groups.iter().enumerate() {
+            let known = groups.len();
+            let timed = ranges.iter().zip(spans.next().unwrap_or_default()).enumerate();
             groups.extend(timed.filter_map(|(index, (nodes, span))| {
-                Some(GroupTime {
-                    submission: part,
-                    group: first(part) + index,
-                    nodes: nodes.clone(),
-                    span: span?,
-                })
+                Some(GroupTime { submission, group: first + index, nodes: nodes.clone(), span: span? })
             }));
+            if groups.len() == known
+                && let (Some(&Some(span)), [one, .., last] | [one @ last]) =
+                    (whole.get(submission), &ranges[..])
+            {
+                groups.push(GroupTime { submission, group: first, nodes: one.start..last.end, span });
+            }
+            first += ranges.len();
         }
         Ok(ReplayTimes { submit: self.submit, wait, groups })
     }

@@ -230,4 +230,10 @@ pub(crate) trait Completion: Send + Sync + Debug {
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
         Vec::new()
     }
+
+    /// After the end: when each command buffer that this stands for ran, on the host's clock. `None` for those that did not
+    /// run, and where the device does not tell.
+    fn times(&self) -> Vec<Option<Span>> {
+        vec![None]
+    }
 }

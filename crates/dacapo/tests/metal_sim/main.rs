@@ -21,6 +21,7 @@ mod failures;
 mod kernels;
 mod leaks;
 mod mistakes;
+mod times;
 
 /// The simulation is one for the process: tests take turns.
 struct Turn(#[expect(dead_code, reason = "held until the test ends")] MutexGuard<'static, ()>);
@@ -99,10 +100,14 @@ impl Chain {
 
     /// One round as a compiled graph.
     fn compile(&self) -> Result<CompiledGraph> {
+        self.compile_with(&GraphOptions::default())
+    }
+
+    fn compile_with(&self, options: &GraphOptions) -> Result<CompiledGraph> {
         let mut encoder = self.device.encoder("record")?;
         encoder.start_capture()?;
         self.dispatches().into_iter().try_for_each(|dispatch| encoder.dispatch(dispatch))?;
-        encoder.take_capture()?.compile(&self.device, "chain", &GraphOptions::default())
+        encoder.take_capture()?.compile(&self.device, "chain", options)
     }
 
     /// Whether the buffers hold what they should after so many rounds from zero.

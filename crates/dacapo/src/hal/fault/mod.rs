@@ -313,4 +313,8 @@ impl Completion for FaultCompletion {
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
         self.inner.group_times()
     }
+
+    fn times(&self) -> Vec<Option<Span>> {
+        self.inner.times()
+    }
 }

@@ -106,6 +106,10 @@ impl Completion for MetalCompletion {
     }
 
     fn group_times(&self) -> Vec<Vec<Option<Span>>> {
-        vec![self.job.times()]
+        vec![self.job.group_times()]
+    }
+
+    fn times(&self) -> Vec<Option<Span>> {
+        vec![self.job.time()]
     }
 }

@@ -10,6 +10,7 @@ use objc2_metal::{MTLCommandQueue, MTLDevice, MTLFence};
 use super::device::Physical;
 use super::objects::{Object, describe};
 use super::residency::Residency;
+use super::timing::Clock;
 use crate::hal::info::MetalOptions;
 use crate::hal::meter::MemoryMeter;
 use crate::{Error, Result};
@@ -26,6 +27,7 @@ pub(super) struct Context {
     pub fence: Object<dyn MTLFence>,
     /// Memory that stays resident; `None` where the system has no such sets, or they are not wanted.
     pub residency: Option<Residency>,
+    pub clock: Clock,
     pub meter: MemoryMeter,
     pub options: MetalOptions,
     /// Rises when command buffers that are encoded by then must not be used any more.
@@ -62,6 +64,7 @@ impl Context {
                 queue,
                 fence,
                 residency,
+                clock: Clock::default(),
                 meter: MemoryMeter::default(),
                 options,
                 epoch: AtomicU64::new(0),

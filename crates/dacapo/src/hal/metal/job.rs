@@ -21,6 +21,7 @@ pub(super) struct Job {
     groups: Vec<Range<usize>>,
     pub order: Order,
     pub samples: Option<Samples>,
+    time: OnceLock<Span>,
     phase: Mutex<Phase>,
     changed: Condvar,
     outcome: OnceLock<Result<()>>,
@@ -42,6 +43,7 @@ impl Job {
             groups,
             order,
             samples,
+            time: OnceLock::new(),
             phase: Mutex::new(Phase::Held),
             changed: Condvar::new(),
             outcome: OnceLock::new(),
@@ -159,8 +161,28 @@ impl Job {
         self.outcome.get_or_init(decide).clone()
     }
 
+    /// When it ran, once it has ended.
+    pub fn time(&self) -> Option<Span> {
+        self.time.get().copied()
+    }
+
+    /// Notes when it ran: before it [`ended`](Self::ended).
+    pub fn ran(&self, time: Option<Span>) {
+        if let Some(time) = time {
+            self.time.get_or_init(|| time);
+        }
+    }
+
+    /// When it was handed to the device, while that has it.
+    pub fn committed(&self) -> Option<Instant> {
+        match *lock(&self.phase) {
+            Phase::Committed(start) => Some(start),
+            Phase::Held | Phase::Ended(_) => None,
+        }
+    }
+
     /// When each stretch of dispatches ran.
-    pub fn times(&self) -> Vec<Option<Span>> {
+    pub fn group_times(&self) -> Vec<Option<Span>> {
         self.samples.as_ref().map_or_else(Vec::new, |samples| samples.times(&self.groups))
     }
 }

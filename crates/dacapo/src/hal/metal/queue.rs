@@ -131,7 +131,9 @@ impl Queue {
         let block = RcBlock::new(move |commands: NonNull<ProtocolObject<dyn MTLCommandBuffer>>| {
             autoreleasepool(|_| {
                 // SAFETY: Metal calls this with the command buffer, which lives meanwhile.
-                let result = outcome(&context, unsafe { commands.as_ref() }, &job);
+                let commands = unsafe { commands.as_ref() };
+                let result = outcome(&context, commands, &job);
+                job.ran(job.committed().and_then(|start| context.clock.ran(commands, start)));
                 if let Some(samples) = &job.samples {
                     samples.ended(&context);
                 }

@@ -1,13 +1,14 @@
-//! When groups of dispatches ran, on the host's clock.
+//! When command buffers and groups of dispatches ran, on the host's clock.
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use objc2::msg_send;
 use objc2::rc::autoreleasepool;
 use objc2::runtime::ProtocolObject;
-use objc2_foundation::NSRange;
+use objc2_foundation::{NSProcessInfo, NSRange};
 use objc2_metal::{
     MTLCommandBuffer, MTLComputeCommandEncoder, MTLComputePassDescriptor, MTLCounterSampleBuffer,
     MTLCounterSampleBufferDescriptor, MTLDevice, MTLDispatchType, MTLStorageMode,
@@ -15,9 +16,42 @@ use objc2_metal::{
 
 use super::context::Context;
 use super::device::is_timestamps;
-use super::objects::{Object, Shared};
+use super::objects::{Object, Shared, lock};
 use crate::Result;
 use crate::profile::Span;
+
+/// When command buffers of a queue ran.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// The end of the latest one.
+    latest: Mutex<Option<Instant>>,
+}
+
+impl Clock {
+    /// When a command buffer ran that has just ended and was committed at `committed`. `None` if Metal does not say.
+    pub fn ran(&self, commands: &ProtocolObject<dyn MTLCommandBuffer>, committed: Instant) -> Option<Span> {
+        // SAFETY: both take nothing and answer seconds, as 64-bit floats. The bindings have them under a name of that type from
+        // another crate.
+        let (begin, end): (f64, f64) =
+            unsafe { (msg_send![commands, GPUStartTime], msg_send![commands, GPUEndTime]) };
+        // Seconds of the clock that Metal tells times on. Read before the host's: times are never put before what they follow.
+        let since = NSProcessInfo::processInfo().systemUptime() - end;
+        let now = Instant::now();
+        if begin.is_nan() || begin <= 0.0 {
+            return None;
+        }
+        let length = Duration::try_from_secs_f64(end - begin).ok()?;
+        let since = Duration::try_from_secs_f64(since).unwrap_or_default();
+        // It cannot have begun before it was committed, or end later than now, whatever the clocks say.
+        let begin = now.checked_sub(since + length).map_or(committed, |begin| begin.max(committed));
+        let end = (begin + length).min(now);
+        // What comes before in the queue keeps it waiting at its fence.
+        let mut latest = lock(&self.latest);
+        let start = latest.map_or(begin, |latest| begin.max(latest)).min(end);
+        *latest = Some(end);
+        Some(Span { start, end })
+    }
+}
 
 /// Most groups that are timed in one command buffer: a sample buffer holds 32 KiB, and a group has two samples of 8 bytes.
 const MOST: usize = 2048;

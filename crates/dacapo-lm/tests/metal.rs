@@ -53,6 +53,35 @@ fn default_logits_are_near_the_references() {
     assert_silent();
 }
 
+/// A profile has times of groups, or those of whole command buffers where the device cannot time groups.
+#[test]
+#[cfg(metal_sim)]
+fn a_profile_needs_no_times_of_groups() {
+    let checkpoint = dacapo_lm::demo().unwrap();
+    let profile = || {
+        let device = device(MetalReplay::Auto);
+        let options = LoadOptions::default();
+        let model = Model::from_checkpoint(&device, &checkpoint, &options, &mut |_| {}).unwrap();
+        let mut session = model.session().unwrap();
+        session.profile(&[1, 2, 3], 2, &mut |_, _| ControlFlow::Continue(())).unwrap()
+    };
+    let fine = profile();
+    // Other tests do not ask for times.
+    dacapo_metal_sim::classes::set_stage_times(false);
+    let coarse = profile();
+    dacapo_metal_sim::classes::set_stage_times(true);
+    assert_eq!(fine.tokens, coarse.tokens);
+    let entries = |profile: &dacapo_lm::Profile| -> Vec<usize> {
+        profile.runs.iter().map(|run| run.times.groups.len()).collect()
+    };
+    assert!([0, 2, 3].iter().all(|&run| entries(&fine)[run] > 1), "{:?}", entries(&fine));
+    assert_eq!(entries(&coarse), [1; 4], "prompt, draw, two steps");
+    for run in &coarse.runs {
+        assert_eq!(run.times.groups[0].nodes, 0..coarse.graphs[run.graph].nodes.len());
+    }
+    assert_silent();
+}
+
 /// What the demo model writes.
 fn story(device: &Device, prompt: &str, sampling: Sampling) -> String {
     let checkpoint = dacapo_lm::demo().unwrap();

@@ -178,7 +178,7 @@ impl Run {
             seed,
         };
         // SAFETY: the memory lives as long as the slots; the program says that nobody else uses it now.
-        unsafe { self.code.function.run(&launch) }
+        unsafe { self.code.function.run(&launch) }.map_err(|error| format!("{}: {error}", self.code.label))
     }
 
     /// An error if something that it uses was freed.

@@ -1,7 +1,5 @@
 //! What the host and the compiled kernels share: `stdlib/parts/host.h` in Rust.
 
-use std::ffi::c_void;
-
 /// Buffer arguments, and threadgroup memory arguments, of a kernel.
 pub const BUFFERS: usize = 31;
 
@@ -15,8 +13,8 @@ pub const STACK: usize = 1 << 16;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Host {
-    pub barrier: unsafe extern "C" fn(*mut Fiber, flags: u32, site: *const c_void),
-    pub simd: unsafe extern "C" fn(*mut Fiber, operation: u32, flags: u32, site: *const c_void),
+    pub barrier: unsafe extern "C" fn(*mut Fiber, flags: u32, site: usize),
+    pub simd: unsafe extern "C" fn(*mut Fiber, operation: u32, flags: u32, site: usize),
     pub fail: unsafe extern "C" fn(*mut Fiber, what: u32, a: u64, b: u64),
     pub access: unsafe extern "C" fn(*mut Fiber, at: *const u8, size: u64, kind: u32),
 }

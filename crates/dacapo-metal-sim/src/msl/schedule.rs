@@ -1,7 +1,5 @@
 //! Runs threadgroups: a fiber for each thread, whose turn comes in an order that a seed chooses.
 
-use std::ffi::c_void;
-
 use super::abi::{self, STACK, WIDTH, failure, operation};
 use super::fiber::{MOST, Stacks, switch};
 use super::shadow::{Epochs, Moment, Shadow};
@@ -292,20 +290,20 @@ unsafe fn leave(me: *mut Thread) {
     }
 }
 
-unsafe extern "C" fn barrier(fiber: *mut abi::Fiber, flags: u32, site: *const c_void) {
+unsafe extern "C" fn barrier(fiber: *mut abi::Fiber, flags: u32, site: usize) {
     let me = fiber.cast::<Thread>();
     // SAFETY: kernels pass their own record.
     unsafe {
-        (*(*me).run).barrier(flags, site.addr());
+        (*(*me).run).barrier(flags, site);
         leave(me);
     }
 }
 
-unsafe extern "C" fn simd(fiber: *mut abi::Fiber, operation: u32, flags: u32, site: *const c_void) {
+unsafe extern "C" fn simd(fiber: *mut abi::Fiber, operation: u32, flags: u32, site: usize) {
     let me = fiber.cast::<Thread>();
     // SAFETY: as above.
     unsafe {
-        (*(*me).run).meet((*me).shared.thread_index, (operation, flags, site.addr()));
+        (*(*me).run).meet((*me).shared.thread_index, (operation, flags, site));
         leave(me);
     }
 }

@@ -9,8 +9,8 @@ namespace sim {
 struct Fiber;
 
 struct Host {
-    void (*barrier)(Fiber*, uint flags, const void* site);
-    void (*simd)(Fiber*, uint operation, uint flags, const void* site);
+    void (*barrier)(Fiber*, uint flags, size_t site);
+    void (*simd)(Fiber*, uint operation, uint flags, size_t site);
     void (*fail)(Fiber*, uint what, ulong a, ulong b);
     void (*access)(Fiber*, const volatile void* at, ulong size, uint kind);
 };
@@ -202,11 +202,13 @@ constexpr mem_flags operator|(mem_flags a, mem_flags b) {
     return static_cast<mem_flags>(static_cast<uint>(a) | static_cast<uint>(b));
 }
 
-// The return address tells one barrier of a text from another.
+// What tells one call of a text from another: its place there. Compilers may copy calls, so that their addresses do not.
+#define SIM_SITE __builtin_LINE() * 1024u + __builtin_COLUMN()
+
 [[gnu::noinline, clang::convergent, clang::no_sanitize("thread", "coverage")]] inline void
-threadgroup_barrier(mem_flags flags) {
+threadgroup_barrier(mem_flags flags, uint site = SIM_SITE) {
     sim::Fiber* const fiber = sim::self();
-    fiber->launch->host->barrier(fiber, static_cast<uint>(flags), __builtin_return_address(0));
+    fiber->launch->host->barrier(fiber, static_cast<uint>(flags), site);
 }
 
 } // namespace metal

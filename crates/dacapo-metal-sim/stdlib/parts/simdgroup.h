@@ -30,19 +30,19 @@ struct Exchange {
 
 template <class T>
 [[gnu::noinline, clang::convergent, clang::no_sanitize("thread", "coverage")]] inline Exchange<T>
-exchange(T value, uint operation) {
+exchange(T value, uint operation, uint site) {
     static_assert(sizeof(T) <= 16, "threads exchange up to 16 bytes");
     Fiber* const fiber = self();
     const uint turn = fiber->operations++;
     __builtin_memcpy(fiber->simd->slots[turn & 1][fiber->thread_index % WIDTH], &value, sizeof value);
-    fiber->launch->host->simd(fiber, operation, 0, __builtin_return_address(0));
+    fiber->launch->host->simd(fiber, operation, 0, site);
     return {fiber, turn};
 }
 
 // The values of all threads put together in order. The first thread to go on does it for all.
 template <class T, class F>
-[[gnu::always_inline, clang::no_sanitize("thread", "coverage")]] inline T reduce(T value, F join) {
-    const Exchange<T> others = exchange(value, REDUCE);
+[[gnu::always_inline, clang::no_sanitize("thread", "coverage")]] inline T reduce(T value, F join, uint site) {
+    const Exchange<T> others = exchange(value, REDUCE, site);
     Simdgroup* const simd = others.fiber->simd;
     const uint side = others.turn & 1;
     if (simd->computed[side] != others.turn + 1) {
@@ -63,16 +63,16 @@ template <class T, class F>
 namespace metal {
 
 [[gnu::noinline, clang::convergent, clang::no_sanitize("thread", "coverage")]] inline void
-simdgroup_barrier(mem_flags flags) {
+simdgroup_barrier(mem_flags flags, uint site = SIM_SITE) {
     sim::Fiber* const fiber = sim::self();
     fiber->operations++;
-    fiber->launch->host->simd(fiber, sim::BARRIER, static_cast<uint>(flags), __builtin_return_address(0));
+    fiber->launch->host->simd(fiber, sim::BARRIER, static_cast<uint>(flags), site);
 }
 
 #define SIM_REDUCE(name, expression)                                                                                   \
     template <class T>                                                                                                 \
-    [[clang::no_sanitize("thread", "coverage")]] inline T name(T value) {                                              \
-        return sim::reduce(value, [](T a, T b) [[gnu::always_inline]] { return expression; });                         \
+    [[clang::no_sanitize("thread", "coverage")]] inline T name(T value, uint site = SIM_SITE) {                        \
+        return sim::reduce(value, [](T a, T b) [[gnu::always_inline]] { return expression; }, site);                   \
     }
 SIM_REDUCE(simd_sum, a + b)
 SIM_REDUCE(simd_product, a * b)
@@ -83,18 +83,18 @@ SIM_REDUCE(simd_or, a | b)
 SIM_REDUCE(simd_xor, a ^ b)
 #undef SIM_REDUCE
 
-inline bool simd_all(bool value) {
-    return simd_and(uint{value}) != 0;
+inline bool simd_all(bool value, uint site = SIM_SITE) {
+    return simd_and(uint{value}, site) != 0;
 }
 
-inline bool simd_any(bool value) {
-    return simd_or(uint{value}) != 0;
+inline bool simd_any(bool value, uint site = SIM_SITE) {
+    return simd_or(uint{value}, site) != 0;
 }
 
 #define SIM_SHUFFLE(name, source)                                                                                        \
     template <class T>                                                                                                 \
-    [[clang::no_sanitize("thread", "coverage")]] inline T name(T value, uint n) {                                      \
-        const auto others = sim::exchange(value, sim::SHUFFLE);                                                        \
+    [[clang::no_sanitize("thread", "coverage")]] inline T name(T value, uint n, uint site = SIM_SITE) {                \
+        const auto others = sim::exchange(value, sim::SHUFFLE, site);                                                  \
         [[maybe_unused]] const uint lane = others.lane();                                                              \
         return others.from(source);                                                                                    \
     }
@@ -106,13 +106,13 @@ SIM_SHUFFLE(simd_shuffle_down, lane + n < others.fiber->simd->lanes ? lane + n :
 #undef SIM_SHUFFLE
 
 template <class T>
-inline T simd_broadcast_first(T value) {
-    return simd_broadcast(value, 0);
+inline T simd_broadcast_first(T value, uint site = SIM_SITE) {
+    return simd_broadcast(value, 0, site);
 }
 
 template <class T>
-[[clang::no_sanitize("thread", "coverage")]] inline T simd_prefix_exclusive_sum(T value) {
-    const auto others = sim::exchange(value, sim::SHUFFLE);
+[[clang::no_sanitize("thread", "coverage")]] inline T simd_prefix_exclusive_sum(T value, uint site = SIM_SITE) {
+    const auto others = sim::exchange(value, sim::SHUFFLE, site);
     T sum{};
     for (uint lane = 0; lane < others.lane(); lane++) {
         sum += others.read(lane);
@@ -121,8 +121,8 @@ template <class T>
 }
 
 template <class T>
-inline T simd_prefix_inclusive_sum(T value) {
-    return simd_prefix_exclusive_sum(value) + value;
+inline T simd_prefix_inclusive_sum(T value, uint site = SIM_SITE) {
+    return simd_prefix_exclusive_sum(value, site) + value;
 }
 
 } // namespace metal

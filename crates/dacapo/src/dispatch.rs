@@ -230,7 +230,7 @@ impl Bound {
     }
 }
 
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "vulkan", feature = "metal"))]
 impl crate::gpu::Translator {
     /// Whether the device can run a dispatch: whether its plan asks for no more bytes of a binding, workgroups,
     /// invocations and workgroup memory than there are. Its buffers may lie on any device, or be transient.

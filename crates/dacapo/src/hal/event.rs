@@ -55,6 +55,53 @@ pub(crate) struct Order {
     pub signals: Vec<EventValue>,
 }
 
+#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
+/// For queues that hold work back until the host has done its part. `promised` says whether an event has a value, or will have
+/// it by work that the device already has.
+impl Order {
+    /// Whether nothing but earlier work of the device stands before the work. An error if it must not run at all.
+    pub fn may_run(&self, promised: impl Fn(&EventValue) -> Result<bool>) -> Result<bool> {
+        for dependency in &self.after {
+            if dependency.completion.is_done() {
+                dependency.check()?;
+            }
+        }
+        for wait in &self.waits {
+            if !promised(wait)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the work may run, or the queue is closed, which is an error.
+    pub fn admit(
+        &self,
+        promised: impl Fn(&EventValue) -> Result<bool>,
+        closed: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        self.after.iter().try_for_each(Dependency::check)?;
+        for wait in &self.waits {
+            if promised(wait)? {
+                continue;
+            }
+            let (event, value) = wait;
+            event.wait(*value, closed).unwrap_or_else(|| {
+                let cause = format!("closed while {} waited for an event", named(&self.label));
+                Err(Error::DeviceLost(cause))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Poisons what the work was to signal.
+    pub fn poison(&self, error: &Error) {
+        for (event, _) in &self.signals {
+            event.poison(Error::poisoned(&named(&self.label), error.clone()));
+        }
+    }
+}
+
 /// A submission that another depends on.
 #[derive(Debug)]
 pub(crate) struct Dependency {

@@ -38,9 +38,8 @@ struct Search {
     least: vec2<u32>,
     // Which of the rates counts.
     rate: u32,
-    // How many tokens are listed, if any that matters is.
+    // How many tokens are listed; none if there is no list.
     count: u32,
-    few: bool,
 }
 
 fn word(i: u32) -> u32 {
@@ -151,7 +150,7 @@ fn token_at(place: u32, end: u32, few: bool) -> u32 {
 // Clears the bins and fills them.
 fn fill(at: Invocation, search: Search) {
     clear_bins(at);
-    let few = search.few;
+    let few = search.count > 0u;
     let start = select(search.first, 0u, few);
     let end = select(search.end, search.count, few);
     // Four loads are under way together.
@@ -193,8 +192,7 @@ fn fill(at: Invocation, search: Search) {
     }
 }
 
-// Lists the tokens whose first digit is at most `last`, and says how many there are. If there are more than LISTED, the list
-// has not all of them.
+// Lists the tokens whose first digit is at most `last`, and says how many there are: none if the list cannot hold them.
 fn list_up_to(at: Invocation, last: u32) -> u32 {
     if at.index == 0u {
         atomicStore(&listed_count, 0u);
@@ -216,7 +214,8 @@ fn list_up_to(at: Invocation, last: u32) -> u32 {
         }
     }
     workgroupBarrier();
-    return atomicLoad(&listed_count);
+    let count = atomicLoad(&listed_count);
+    return select(0u, count, count <= LISTED);
 }
 
 // Draws a token. The search takes these steps: 0, the last token that top-k keeps; 1, the weight of all that are kept;
@@ -232,7 +231,7 @@ fn draw(at: Invocation) -> u32 {
     let one = vec2<u32>(1u, 0u);
     // At most 64 stretches of runs.
     let per_bin = ((n + WORKGROUP - 1u) / WORKGROUP + 63u) / 64u;
-    var search = Search(COUNTS, 0u, vec2<u32>(0u), 0u, n, per_bin, vec2<u32>(0xffffffffu), vec2<u32>(0u), 0u, 0u, false);
+    var search = Search(COUNTS, 0u, vec2<u32>(0u), 0u, n, per_bin, vec2<u32>(0xffffffffu), vec2<u32>(0u), 0u, 0u);
     var goal = vec2<u32>(top_k, 0u);
     var step_number = select(select(3u, 1u, nucleus), 0u, limited);
     for (var turn_number = 0u; turn_number < 2u * STAGES + 4u; turn_number++) {
@@ -278,9 +277,8 @@ fn draw(at: Invocation) -> u32 {
             step_number++;
             continue;
         }
-        if search.stage == 0u && !search.few {
+        if search.stage == 0u && search.count == 0u {
             search.count = list_up_to(at, bin);
-            search.few = search.count > 0u && search.count <= LISTED;
         }
         search.chosen = with_digit(search.chosen, search.stage, bin);
         let whole = all(goal == bin_value(bin));

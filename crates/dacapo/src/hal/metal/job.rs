@@ -55,39 +55,6 @@ impl Job {
         lock(&self.source).clone()
     }
 
-    /// Whether nothing but earlier work of the device stands before it. An error if it must not run at all.
-    pub fn may_run(&self) -> Result<bool> {
-        for dependency in &self.order.after {
-            if dependency.completion.is_done() {
-                dependency.check()?;
-            }
-        }
-        for (event, value) in &self.order.waits {
-            if !metal(event)?.is_promised(*value)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Waits until it may run.
-    pub fn admit(&self, closed: impl Fn() -> bool) -> Result<()> {
-        self.order.after.iter().try_for_each(Dependency::check)?;
-        for (event, value) in &self.order.waits {
-            if !metal(event)?.is_promised(*value)? {
-                self.wait_event(&(event.clone(), *value), &closed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_event(&self, (event, value): &EventValue, closed: &impl Fn() -> bool) -> Result<()> {
-        event.wait(*value, closed).unwrap_or_else(|| {
-            let cause = format!("closed while {} waited for an event", named(&self.order.label));
-            Err(Error::DeviceLost(cause))
-        })
-    }
-
     /// The device has it from now on.
     pub fn started(&self) {
         self.enter(Phase::Committed(Instant::now()));
@@ -96,7 +63,7 @@ impl Job {
     /// It has ended, or will not run at all.
     pub fn ended(&self, result: Result<()>) {
         if let Err(error) = &result {
-            self.poison(error);
+            self.order.poison(error);
         }
         // Who waits finds the memory free that only this work used.
         drop(lock(&self.source).take());
@@ -106,12 +73,6 @@ impl Job {
     fn enter(&self, phase: Phase) {
         *lock(&self.phase) = phase;
         self.changed.notify_all();
-    }
-
-    fn poison(&self, error: &Error) {
-        for (event, _) in &self.order.signals {
-            event.poison(Error::poisoned(&named(&self.order.label), error.clone()));
-        }
     }
 
     /// Waits until it is no longer held back.
@@ -154,7 +115,7 @@ impl Job {
             let result =
                 self.end(queue).and_then(|()| self.order.after.iter().try_for_each(Dependency::check));
             if let Err(error) = &result {
-                self.poison(error);
+                self.order.poison(error);
             }
             result
         };
@@ -185,6 +146,11 @@ impl Job {
     pub fn group_times(&self) -> Vec<Option<Span>> {
         self.samples.as_ref().map_or_else(Vec::new, |samples| samples.times(&self.groups))
     }
+}
+
+/// Whether the value is reached, or will be by work that the device already has.
+pub(super) fn promised((event, value): &EventValue) -> Result<bool> {
+    metal(event)?.is_promised(*value)
 }
 
 /// The event as one of this backend.

@@ -2,10 +2,8 @@
 //!
 //! See the README beside this file for how it works.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use objc2::rc::autoreleasepool;
@@ -17,7 +15,8 @@ use crate::hal::gpu::{GpuCaps, GpuPlan};
 use crate::hal::info::{DeviceInfo, DeviceSelect, MetalOptions};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
-use crate::hal::wgsl::translator::{Key, Translator};
+use crate::hal::wgsl::prepare::prepare;
+use crate::hal::wgsl::translator::Translator;
 use crate::hal::{Backend, Capture, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
 
 mod capture;
@@ -46,7 +45,7 @@ use queue::Queue;
 pub(crate) struct MetalBackend {
     context: Arc<Context>,
     queue: Arc<Queue>,
-    translator: Translator,
+    translator: Arc<Translator>,
 }
 
 impl std::fmt::Debug for MetalBackend {
@@ -65,9 +64,10 @@ impl MetalBackend {
     ) -> Result<MetalBackend> {
         let mut physical = device::select(select)?;
         physical.limits = physical.limits.capped(caps);
+        physical.info.gpu = Some(physical.limits.clone());
         let context = Context::new(physical, options.clone())?;
         let queue = Queue::new(&context, patience);
-        let translator = Translator::new(context.physical.limits.clone());
+        let translator = Arc::new(Translator::new(context.physical.limits.clone()));
         Ok(MetalBackend { context, queue, translator })
     }
 }
@@ -97,7 +97,7 @@ impl Backend for MetalBackend {
     }
 
     fn pipeline(&self, kernel: &'static Kernel) -> Result<Arc<dyn Pipeline>> {
-        Ok(Arc::new(pipeline::MetalPipeline::new(&self.context, kernel)?))
+        Ok(Arc::new(pipeline::MetalPipeline::new(&self.context, &self.translator, kernel)?))
     }
 
     fn supports(&self, kernel: &'static Kernel) -> bool {
@@ -115,22 +115,12 @@ impl Backend for MetalBackend {
     }
 
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
-        let mut known = HashSet::new();
-        let wanted: Vec<Planned> = dispatches
-            .filter_map(|upcoming| planned(&self.context, &upcoming))
-            .filter(|wanted| known.insert(wanted.key()))
-            .collect();
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(wanted.len()) {
-                scope.spawn(|| {
-                    while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        wanted.make();
-                    }
-                });
+        let make = |pipeline: &dyn Pipeline, plan: &GpuPlan| {
+            if let Ok(pipeline) = node::metal(pipeline) {
+                let _ = pipeline.get(plan);
             }
-        });
+        };
+        prepare(dispatches, |upcoming| planned(&self.context, upcoming), make);
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {
@@ -166,30 +156,9 @@ impl Backend for MetalBackend {
     }
 }
 
-/// A pipeline that an upcoming dispatch will need.
-struct Planned {
-    pipeline: Arc<dyn Pipeline>,
-    plan: GpuPlan,
-}
-
-impl Planned {
-    /// The same for dispatches that need the same pipeline.
-    fn key(&self) -> (usize, Key) {
-        (Arc::as_ptr(&self.pipeline).cast::<()>() as usize, Key::of(&self.plan))
-    }
-
-    /// Makes it. What fails fails again when it is needed, and is told then.
-    fn make(&self) {
-        if let Ok(pipeline) = node::metal(&*self.pipeline) {
-            let _ = pipeline.get(&self.plan);
-        }
-    }
-}
-
-/// What a dispatch will need, if it can be encoded at all.
-fn planned(context: &Context, upcoming: &Upcoming) -> Option<Planned> {
+/// The plan of an upcoming dispatch, if it has one.
+fn planned(context: &Context, upcoming: &Upcoming) -> Option<GpuPlan> {
     let pipeline = node::metal(&*upcoming.pipeline).ok()?;
     let places = node::Places::new(context, pipeline.kernel, &upcoming.args).ok()?;
-    let plan = places.plan(context, pipeline, &upcoming.params, upcoming.grid).ok()?;
-    (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
+    places.plan(context, pipeline, &upcoming.params, upcoming.grid).ok()
 }

@@ -134,20 +134,16 @@ impl Places {
             let memory = arg.memory.as_any().downcast_ref::<MetalMemory>().ok_or_else(what)?;
             let start = memory.base + arg.offset;
             let rest = start as u64 % limits.binding_align;
-            // Kernels see words: a view of bytes that ends within one is bound to the word's end.
-            let range = (rest + (arg.len * arg.dtype.size()) as u64).next_multiple_of(4).max(4);
-            if range > limits.binding_bytes {
-                let expected = format!("at most {} bytes on {}", limits.binding_bytes, context.name());
-                return Err(Error::argument(kernel.name, binding.name, expected, range));
-            }
+            let seen = GpuArg { len: arg.len, dtype: arg.dtype, misalignment: rest as u32 };
+            seen.check(kernel, places.args.len(), limits)?;
             places.bindings.push(Binding {
                 _memory: arg.memory.clone(),
                 buffer: Shared(memory.buffer.0.clone()),
                 offset: start - rest as usize,
                 writes: arg.access.writes(),
             });
-            places.args.push(GpuArg { len: arg.len, dtype: arg.dtype, misalignment: rest as u32 });
-            places.ranges.push(u32::try_from(range).unwrap_or(u32::MAX));
+            places.ranges.push(u32::try_from(seen.bound_bytes()).unwrap_or(u32::MAX));
+            places.args.push(seen);
         }
         Ok(places)
     }

@@ -19,9 +19,8 @@ use crate::hal::Pipeline;
 use crate::hal::gpu::{GpuPlan, GpuTwin};
 use crate::hal::info::MetalReplay;
 use crate::hal::kernel::Kernel;
-use crate::hal::wgsl::Shader;
 use crate::hal::wgsl::msl::{Msl, SIZES_BUFFER};
-use crate::hal::wgsl::translator::Key;
+use crate::hal::wgsl::translator::{Key, Translator};
 use crate::{Error, Result};
 
 /// A pipeline that may be on its way: who asks first makes it, the others wait.
@@ -38,7 +37,7 @@ pub(super) struct Made {
 pub(super) struct MetalPipeline {
     pub kernel: &'static Kernel,
     pub twin: &'static GpuTwin,
-    shaders: Vec<OnceLock<Result<Shader>>>,
+    translator: Arc<Translator>,
     made: RwLock<HashMap<Key, Slot>>,
     context: Arc<Context>,
 }
@@ -57,7 +56,11 @@ impl Pipeline for MetalPipeline {
 
 impl MetalPipeline {
     /// A kernel; its pipelines follow when they are asked for.
-    pub fn new(context: &Arc<Context>, kernel: &'static Kernel) -> Result<MetalPipeline> {
+    pub fn new(
+        context: &Arc<Context>,
+        translator: &Arc<Translator>,
+        kernel: &'static Kernel,
+    ) -> Result<MetalPipeline> {
         let fail = |message: String| Error::Shader { kernel: kernel.name.into(), message };
         let twin = kernel.gpu.ok_or_else(|| fail("it has no GPU code".into()))?;
         if kernel.bindings.len() > SIZES_BUFFER as usize {
@@ -66,7 +69,7 @@ impl MetalPipeline {
         Ok(MetalPipeline {
             kernel,
             twin,
-            shaders: twin.variants.iter().map(|_| OnceLock::new()).collect(),
+            translator: translator.clone(),
             made: RwLock::default(),
             context: context.clone(),
         })
@@ -84,23 +87,14 @@ impl MetalPipeline {
     }
 
     fn make(&self, plan: &GpuPlan) -> Result<Arc<Made>> {
-        let name = self.kernel.name;
-        let none = || Error::argument(name, "variant", format!("below {}", self.shaders.len()), plan.variant);
-        let (slot, variant) =
-            self.shaders.get(plan.variant).zip(self.twin.variants.get(plan.variant)).ok_or_else(none)?;
         let limits = &self.context.physical.limits;
-        if !variant.needs.met_by(limits) {
-            let message = format!("{} lacks what it needs: {:?}", self.context.name(), variant.needs);
-            return Err(Error::Shader { kernel: format!("{name}/{}", variant.name), message });
-        }
-        let shader = slot.get_or_init(|| Shader::new(self.kernel, variant)).as_ref().map_err(Clone::clone)?;
+        let shader = self.translator.shader(self.kernel, self.twin, plan.variant)?;
         let fail = |message: String| Error::Shader { kernel: shader.label().into(), message };
-        let msl = shader.specialize(&plan.constants)?.msl(shader)?;
+        let special = shader.specialize(&plan.constants)?;
+        special.check(shader.label(), limits)?;
+        let msl = special.msl(&shader)?;
         let threads: u32 = msl.workgroup.iter().product();
-        if threads > limits.workgroup_size {
-            let limit = limits.workgroup_size;
-            return Err(fail(format!("workgroups of {threads}; {} takes {limit}", self.context.name())));
-        }
+        // Metal wants multiples of 16 bytes.
         let shared: u32 = msl.threadgroup.iter().sum();
         if shared > limits.shared_memory {
             let limit = limits.shared_memory;

@@ -17,7 +17,7 @@ use objc2_metal::{MTLCommandBuffer, MTLCommandBufferStatus, MTLEvent};
 use smallvec::SmallVec;
 
 use super::context::Context;
-use super::job::{Job, metal};
+use super::job::{Job, metal, promised};
 use super::objects::{Object, describe, lock};
 use super::recording::{Ahead, Source};
 use crate::hal::event::{Order, named};
@@ -69,7 +69,7 @@ impl Queue {
         let job = Job::new(source.clone(), order, samples);
         let mut state = lock(&self.state);
         if state.held.is_empty() && !state.attended {
-            match job.may_run() {
+            match job.order.may_run(promised) {
                 Ok(true) => {
                     self.start(&mut state, &job)?;
                     return Ok(job);
@@ -155,7 +155,7 @@ impl Queue {
                 };
                 job
             };
-            let admitted = job.admit(|| self.closed.load(Ordering::Acquire));
+            let admitted = job.order.admit(promised, &|| self.closed.load(Ordering::Acquire));
             let mut state = lock(&self.state);
             state.held.pop_front();
             if let Err(error) = admitted.and_then(|()| self.start(&mut state, &job)) {

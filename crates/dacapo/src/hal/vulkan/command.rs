@@ -15,7 +15,6 @@ use super::timing::{Clock, Stretches};
 use crate::hal::event::Order;
 use crate::hal::gpu::{GpuArg, GpuContext, GpuPlan};
 use crate::hal::kernel::Kernel;
-use crate::hal::wgsl::translator::Key;
 use crate::hal::{CommandBuffer, Completion, Memory, Pipeline, Recording, ResolvedArg, Upcoming};
 use crate::profile::Span;
 use crate::{Error, Result};
@@ -217,35 +216,13 @@ impl Bound {
     }
 }
 
-/// A pipeline that an upcoming dispatch will need.
-pub(super) struct Planned {
-    pipeline: Arc<dyn Pipeline>,
-    plan: GpuPlan,
-}
-
-impl Planned {
-    /// The same for dispatches that need the same pipeline.
-    pub fn key(&self) -> (usize, Key) {
-        (Arc::as_ptr(&self.pipeline).cast::<()>() as usize, Key::of(&self.plan))
-    }
-
-    /// Makes it. What fails fails again when it is needed, and is told then.
-    pub fn make(&self) {
-        if let Some(pipeline) = self.pipeline.as_any().downcast_ref::<VulkanPipeline>() {
-            let _ = pipeline.get(&self.plan);
-        }
-    }
-}
-
-/// What a dispatch will need, if it can be encoded at all.
-pub(super) fn planned(context: &Context, upcoming: &Upcoming) -> Option<Planned> {
+/// The plan of an upcoming dispatch, if it has one.
+pub(super) fn planned(context: &Context, upcoming: &Upcoming) -> Option<GpuPlan> {
     let pipeline = upcoming.pipeline.as_any().downcast_ref::<VulkanPipeline>()?;
     let limits = &context.physical.limits;
     let args: SmallVec<[GpuArg; 8]> = upcoming.args.iter().map(|arg| GpuArg::new(arg, limits)).collect();
     let (params, grid) = (&upcoming.params[..], upcoming.grid);
-    let plan =
-        pipeline.twin.plan_for(pipeline.kernel, &GpuContext { args: &args, params, grid, limits }).ok()?;
-    (!plan.workgroups.contains(&0)).then(|| Planned { pipeline: upcoming.pipeline.clone(), plan })
+    pipeline.twin.plan_for(pipeline.kernel, &GpuContext { args: &args, params, grid, limits }).ok()
 }
 
 impl Commands for Recorded {

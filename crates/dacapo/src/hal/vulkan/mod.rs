@@ -2,18 +2,17 @@
 //!
 //! See the README beside this file for how it works.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::hal::event::SharedEvent;
 use crate::hal::file::MappedFile;
-use crate::hal::gpu::GpuCaps;
+use crate::hal::gpu::{GpuCaps, GpuPlan};
 use crate::hal::info::{DeviceInfo, DeviceSelect};
 use crate::hal::kernel::Kernel;
 use crate::hal::meter::MemoryMeter;
+use crate::hal::wgsl::prepare::prepare;
 use crate::hal::wgsl::translator::Translator;
 use crate::hal::{Backend, CommandBuffer, Importance, Memory, Pipeline, ResolvedArg, Upcoming};
 use crate::{Error, Result};
@@ -142,20 +141,12 @@ impl Backend for VulkanBackend {
     }
 
     fn prepare(&self, dispatches: &mut dyn Iterator<Item = Upcoming>) {
-        let mut known = HashSet::new();
-        let wanted = dispatches.filter_map(|upcoming| command::planned(&self.context, &upcoming));
-        let wanted: Vec<_> = wanted.filter(|wanted| known.insert(wanted.key())).collect();
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(wanted.len()) {
-                scope.spawn(|| {
-                    while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        wanted.make();
-                    }
-                });
+        let make = |pipeline: &dyn Pipeline, plan: &GpuPlan| {
+            if let Some(pipeline) = pipeline.as_any().downcast_ref::<pipeline::VulkanPipeline>() {
+                let _ = pipeline.get(plan);
             }
-        });
+        };
+        prepare(dispatches, |upcoming| command::planned(&self.context, upcoming), make);
     }
 
     fn command_buffer(&self, label: &str) -> Result<Box<dyn CommandBuffer>> {

@@ -95,7 +95,7 @@ impl Queue {
         });
         let mut state = lock(&self.state);
         if state.held.is_empty() && !state.attended {
-            match job.may_run() {
+            match job.order.may_run(promised) {
                 Ok(true) => {
                     self.start(&mut state, &job)?;
                     return Ok(job);
@@ -219,7 +219,7 @@ impl Queue {
                 };
                 job
             };
-            let admitted = job.admit(|| self.closed.load(Ordering::Acquire));
+            let admitted = job.order.admit(promised, &|| self.closed.load(Ordering::Acquire));
             let mut state = lock(&self.state);
             state.held.pop_front();
             if let Err(error) = admitted.and_then(|()| self.start(&mut state, &job)) {
@@ -252,59 +252,25 @@ impl Drop for Queue {
     }
 }
 
+/// Whether the value is reached, or will be by work that the device already has.
+fn promised((event, value): &EventValue) -> Result<bool> {
+    vulkan(event)?.is_promised(*value)
+}
+
 fn vulkan(event: &Arc<dyn crate::hal::event::SharedEvent>) -> Result<&VulkanEvent> {
     let found = event.as_any().downcast_ref();
     found.ok_or_else(|| Error::WrongDevice { what: "an event".into() })
 }
 
 impl Job {
-    /// Whether nothing but earlier work of the device stands before it. An error if it must not run at all.
-    fn may_run(&self) -> Result<bool> {
-        for dependency in &self.order.after {
-            if dependency.completion.is_done() {
-                dependency.check()?;
-            }
-        }
-        for (event, value) in &self.order.waits {
-            if !vulkan(event)?.is_promised(*value)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Waits until it may run.
-    fn admit(&self, closed: impl Fn() -> bool) -> Result<()> {
-        self.order.after.iter().try_for_each(Dependency::check)?;
-        for (event, value) in &self.order.waits {
-            if !vulkan(event)?.is_promised(*value)? {
-                self.wait_event(&(event.clone(), *value), &closed)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_event(&self, (event, value): &EventValue, closed: &impl Fn() -> bool) -> Result<()> {
-        event.wait(*value, closed).unwrap_or_else(|| {
-            let cause = format!("closed while {} waited for an event", named(&self.order.label));
-            Err(Error::DeviceLost(cause))
-        })
-    }
-
     fn enter(&self, phase: Phase) {
         *lock(&self.phase) = phase;
         self.changed.notify_all();
     }
 
     fn fail(&self, error: Error) {
-        self.poison(&error);
+        self.order.poison(&error);
         self.enter(Phase::Failed(error));
-    }
-
-    fn poison(&self, error: &Error) {
-        for (event, _) in &self.order.signals {
-            event.poison(Error::poisoned(&named(&self.order.label), error.clone()));
-        }
     }
 
     /// Its phase, once it is no longer held back.
@@ -346,7 +312,7 @@ impl Job {
             // What it depended on was running beside it: by now it has ended.
             let result = result.and_then(|()| self.order.after.iter().try_for_each(Dependency::check));
             if let Err(error) = &result {
-                self.poison(error);
+                self.order.poison(error);
             }
             result
         };

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 #[cfg(feature = "metal")]
 pub mod msl;
 mod plan;
+#[cfg(any(feature = "vulkan", all(feature = "metal", any(target_vendor = "apple", metal_sim))))]
+pub mod prepare;
 #[cfg(feature = "vulkan")]
 pub mod spirv;
 pub mod translator;
@@ -36,6 +38,8 @@ pub struct Shader {
 pub struct Specialized {
     module: Module,
     info: ModuleInfo,
+    /// A hint that SPIR-V alone can carry.
+    #[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "nothing else takes it"))]
     unroll: bool,
 }
 
@@ -145,6 +149,7 @@ impl Shader {
 
 impl Specialized {
     /// The same without asking for unrolled loops.
+    #[cfg(feature = "vulkan")]
     pub fn rolled(self) -> Self {
         Specialized { unroll: false, ..self }
     }

@@ -56,35 +56,77 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// Quantizes to Q4_0 as ggml's reference does, bit for bit: the value of largest magnitude becomes code 0, that
-/// is, -8. `w.len()` must be a multiple of 32.
-pub fn quantize_q4_0(w: &[f32]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(w.len() / 32 * 18);
-    for values in w.chunks_exact(32) {
-        let mut extreme = 0.0f32;
-        for &v in values {
-            if v.abs() > extreme.abs() {
-                extreme = v;
-            }
-        }
-        let d = extreme / -8.0;
-        let inverse = inverse(d);
-        let code = |v: f32| ((v * inverse + 8.5) as u8).min(15);
-        out.extend_from_slice(&f16::from_f32(d).to_le_bytes());
-        out.extend((0..16).map(|j| code(values[j]) | (code(values[j + 16]) << 4)));
-    }
-    out
+/// The first value of largest magnitude.
+fn extreme(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most: f32, &v| if v.abs() > most.abs() { v } else { most })
 }
 
-/// Quantizes to Q8_0 as ggml's reference does, bit for bit (halves away from zero). `w.len()` must be a multiple
-/// of 32.
-pub fn quantize_q8_0(w: &[f32]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(w.len() / 32 * 34);
-    for values in w.chunks_exact(32) {
-        let d = values.iter().fold(0.0f32, |a, v| a.max(v.abs())) / 127.0;
-        let inverse = inverse(d);
-        out.extend_from_slice(&f16::from_f32(d).to_le_bytes());
-        out.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8));
-    }
-    out
+/// `v * inverse + offset` cut to a whole number, the sum rounded once, as with ggml's fused arithmetic.
+fn cut(v: f32, inverse: f32, offset: f32) -> u8 {
+    (f64::from(v) * f64::from(inverse) + f64::from(offset)) as f32 as u8
+}
+
+/// Codes for the values and for those 16 later, in one byte.
+fn push_nibbles(codes: &[u8; 32], out: &mut Vec<u8>) {
+    out.extend((0..16).map(|j| (codes[j] & 15) | (codes[j + 16] << 4)));
+}
+
+/// The fifth bits of codes.
+fn push_fifth_bits(codes: &[u8; 32], out: &mut Vec<u8>) {
+    let high = (0..32).fold(0u32, |bits, j| bits | u32::from(codes[j] >> 4) << j);
+    out.extend_from_slice(&high.to_le_bytes());
+}
+
+fn push_half(value: f32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&f16::from_f32(value).to_le_bytes());
+}
+
+/// One block of Q4_0 as ggml's reference makes it: the value of largest magnitude becomes code 0, that is, -8.
+pub(super) fn q4_0(x: &[f32], out: &mut Vec<u8>) {
+    let d = extreme(x) / -8.0;
+    let inverse = inverse(d);
+    push_half(d, out);
+    push_nibbles(&std::array::from_fn(|i| cut(x[i], inverse, 8.5).min(15)), out);
+}
+
+/// One block of Q5_0, as [`q4_0`].
+pub(super) fn q5_0(x: &[f32], out: &mut Vec<u8>) {
+    let d = extreme(x) / -16.0;
+    let inverse = inverse(d);
+    let codes = std::array::from_fn(|i| cut(x[i], inverse, 16.5).min(31));
+    push_half(d, out);
+    push_fifth_bits(&codes, out);
+    push_nibbles(&codes, out);
+}
+
+/// Scale, minimum and codes `0 ..= most` of a block with a minimum.
+fn with_min(x: &[f32], most: u8, out: &mut Vec<u8>) -> [u8; 32] {
+    let min = x.iter().copied().fold(f32::MAX, f32::min);
+    let max = x.iter().copied().fold(f32::MIN, f32::max);
+    let d = (max - min) / f32::from(most);
+    let inverse = inverse(d);
+    push_half(d, out);
+    push_half(min, out);
+    std::array::from_fn(|i| (((x[i] - min) * inverse + 0.5) as u8).min(most))
+}
+
+/// One block of Q4_1 as ggml's reference makes it.
+pub(super) fn q4_1(x: &[f32], out: &mut Vec<u8>) {
+    let codes = with_min(x, 15, out);
+    push_nibbles(&codes, out);
+}
+
+/// One block of Q5_1 as ggml's reference makes it.
+pub(super) fn q5_1(x: &[f32], out: &mut Vec<u8>) {
+    let codes = with_min(x, 31, out);
+    push_fifth_bits(&codes, out);
+    push_nibbles(&codes, out);
+}
+
+/// One block of Q8_0 as ggml's reference makes it: halves away from zero.
+pub(super) fn q8_0(x: &[f32], out: &mut Vec<u8>) {
+    let d = x.iter().fold(0.0f32, |a, v| a.max(v.abs())) / 127.0;
+    let inverse = inverse(d);
+    push_half(d, out);
+    out.extend(x.iter().map(|v| (v * inverse).round() as i8 as u8));
 }

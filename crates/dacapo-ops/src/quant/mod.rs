@@ -8,7 +8,9 @@ pub mod affine;
 pub mod ggml_k;
 pub mod ggml_simple;
 pub mod panel;
+mod quantize_k;
 pub mod repack;
+mod search;
 mod unpack;
 
 use dacapo::DType;
@@ -337,6 +339,25 @@ fn dequantize_block(format: Ggml, block: &[u8], out: &mut [f32]) {
         Ggml::Q5_K => ggml_k::dequantize_q5_k(block, out),
         Ggml::Q6_K => ggml_k::dequantize_q6_k(block, out),
     }
+}
+
+/// Quantizes rows of values to blocks as ggml's reference does, bit for bit, without weights of importance; appended to
+/// `out`. `w.len()` must be a multiple of the format's [`block_len`](Ggml::block_len), and the values finite.
+pub fn quantize_ggml(format: Ggml, w: &[f32], out: &mut Vec<u8>) {
+    let block: fn(&[f32], &mut Vec<u8>) = match format {
+        Ggml::Q4_0 => ggml_simple::q4_0,
+        Ggml::Q4_1 => ggml_simple::q4_1,
+        Ggml::Q5_0 => ggml_simple::q5_0,
+        Ggml::Q5_1 => ggml_simple::q5_1,
+        Ggml::Q8_0 => ggml_simple::q8_0,
+        Ggml::Q2_K => quantize_k::q2_k,
+        Ggml::Q3_K => quantize_k::q3_k,
+        Ggml::Q4_K => quantize_k::q4_k,
+        Ggml::Q5_K => quantize_k::q5_k,
+        Ggml::Q6_K => quantize_k::q6_k,
+    };
+    out.reserve(w.len() / format.block_len() * format.block_bytes());
+    w.chunks_exact(format.block_len()).for_each(|x| block(x, out));
 }
 
 /// The f16 at byte `at`, as f32.

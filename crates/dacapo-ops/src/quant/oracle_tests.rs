@@ -66,13 +66,33 @@ fn quantizers_give_the_bytes_of_the_oracles() {
                 assert_eq!(found.biases, source.biases, "{format} biases");
                 assert_eq!(found.codes, source.codes, "{format} codes");
             }
-            Format::Ggml(Ggml::Q4_0) => assert_eq!(ggml_simple::quantize_q4_0(&w), source.codes),
-            Format::Ggml(Ggml::Q8_0) => assert_eq!(ggml_simple::quantize_q8_0(&w), source.codes),
-            _ => panic!("no quantizer for {format}"),
+            Format::Ggml(g) => {
+                let mut found = vec![];
+                quantize_ggml(g, &w, &mut found);
+                assert_eq!(found, source.codes, "{format}");
+            }
+            Format::Dense(_) => panic!("no quantizer for {format}"),
         }
         checked += 1;
     }
     assert_eq!(checked, 2 + affine::BITS.len() * affine::GROUPS.len());
+}
+
+/// `tools/oracles/ops_quantizers.py` made the fixture.
+#[test]
+fn quantizers_give_the_blocks_of_ggml() {
+    let tensors = read(include_bytes!("../../fixtures/quantizers.safetensors"));
+    let w = tensors["w"].to_f32();
+    for format in Ggml::ALL {
+        let mut found = vec![];
+        quantize_ggml(format, &w, &mut found);
+        let expected = &tensors[format.name()].bytes;
+        assert_eq!(found.len(), expected.len());
+        let blocks = found.chunks_exact(format.block_bytes()).zip(expected.chunks_exact(format.block_bytes()));
+        for (i, (found, expected)) in blocks.enumerate() {
+            assert_eq!(found, expected, "{} block {i}", format.name());
+        }
+    }
 }
 
 fn product(device: &Device, weight: &Weight, x: &[f32], int8: bool) -> Vec<f32> {

@@ -50,7 +50,7 @@ pub enum DeviceChoice {
 }
 
 /// `auto`, `cpu`, `vulkan`, `vulkan:1` or `vulkan:part of a name`, and the same with `metal`.
-fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
+pub fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
     let (family, which) = text.split_once(':').map_or((text, None), |(family, which)| (family, Some(which)));
     let select = || match which {
         None => Some(DeviceSelect::Auto),

@@ -41,9 +41,17 @@ pub fn checkpoint(source: &SourceArgs) -> Result<Checkpoint> {
 /// # Errors
 /// [`Error::NoBackend`] if it is not part of this build; if it is not there or cannot be opened.
 pub fn device(args: &RunArgs) -> Result<Device> {
-    let cpu = DeviceOptions { threads: args.threads, ..DeviceOptions::default() };
+    device_of(&args.device, args.threads)
+}
+
+/// As [`device`], of a choice and a number of threads.
+///
+/// # Errors
+/// As [`device`].
+pub fn device_of(choice: &DeviceChoice, threads: Option<usize>) -> Result<Device> {
+    let cpu = DeviceOptions { threads, ..DeviceOptions::default() };
     let vulkan = |select| DeviceOptions { cache: cache_folder(), ..DeviceOptions::vulkan(select) };
-    match &args.device {
+    match choice {
         DeviceChoice::Auto => {
             let metal = METAL.then(|| DeviceOptions::metal(DeviceSelect::Auto));
             for gpu in metal.into_iter().chain([vulkan(DeviceSelect::Auto)]) {

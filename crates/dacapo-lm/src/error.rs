@@ -150,6 +150,24 @@ pub enum Error {
         /// The reason, with the template's line where it is known.
         reason: String,
     },
+    /// Something that is to be written where there is something already.
+    #[error("{}: exists already{}", path.display(), if *replaceable { "" } else { ", and is no checkpoint" })]
+    Exists {
+        /// The path.
+        path: PathBuf,
+        /// Whether it may be overwritten, if that is wished.
+        replaceable: bool,
+    },
+    /// A checkpoint that cannot be written as asked.
+    #[error("{}: cannot be converted: expected {expected}, found {found}", path.display())]
+    Unconvertible {
+        /// The checkpoint or file at fault.
+        path: PathBuf,
+        /// What can be converted.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
     /// A tensor whose content cannot be computed with, such as a scale that is not a number.
     #[error("{}: tensor {tensor:?}: {reason}", path.display())]
     BadWeight {

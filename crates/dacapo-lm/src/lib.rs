@@ -2,6 +2,7 @@
 
 mod chain;
 pub mod checkpoint;
+pub mod convert;
 mod demo;
 mod error;
 mod generate;
@@ -19,7 +20,7 @@ pub use demo::demo;
 pub use error::{Error, Result};
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};
-pub use perplexity::{Perplexity, perplexity};
+pub use perplexity::{Comparison, Perplexity, compare, perplexity};
 pub use profile::{Profile, ProfiledGraph, ProfiledNode, ProfiledRun};
 pub use session::{Session, SessionOptions, Stage, graph_options};
 pub use template::{ChatTemplate, Message, TemplateOptions};

@@ -10,6 +10,7 @@ mod inspect;
 mod logits;
 mod perplexity;
 mod profile;
+mod quantize;
 mod tokenize;
 
 use clap::Subcommand;
@@ -27,6 +28,7 @@ pub enum Command {
     Bench(bench::Args),
     Profile(profile::Args),
     Inspect(inspect::Args),
+    Quantize(quantize::Args),
     Graph(graph::Args),
     Devices(devices::Args),
     Completions(completions::Args),
@@ -46,6 +48,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Graph(args) => graph::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completions(args) => completions::run(&args),

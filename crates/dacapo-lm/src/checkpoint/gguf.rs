@@ -33,6 +33,8 @@ pub struct Gguf {
     file: Arc<MappedFile>,
     metadata: HashMap<String, MetaValue>,
     keys: Vec<String>,
+    /// Where each key with its value lies in the file.
+    ranges: Vec<Range<usize>>,
     tensors: Vec<Entry>,
 }
 
@@ -62,10 +64,16 @@ impl Gguf {
         let mut reader = Reader::new(bytes);
         let (tensor_count, key_count) = header(&mut reader)?;
 
-        let mut gguf =
-            Gguf { file: file.clone(), metadata: HashMap::new(), keys: Vec::new(), tensors: Vec::new() };
+        let mut gguf = Gguf {
+            file: file.clone(),
+            metadata: HashMap::new(),
+            keys: Vec::new(),
+            ranges: Vec::new(),
+            tensors: Vec::new(),
+        };
         for index in 0..key_count {
             let part = format!("key {index}");
+            let start = reader.position();
             let range = reader.string(&part)?;
             let key = utf8(bytes, &range, &part)?;
             let part = format!("key {:?}", one_line(key));
@@ -75,6 +83,7 @@ impl Gguf {
                 return Err(fault(part, "one entry", "two"));
             }
             gguf.keys.push(key.to_string());
+            gguf.ranges.push(start..reader.position());
         }
         let alignment = gguf.alignment()?;
         let mut tensors = Vec::new();
@@ -115,6 +124,12 @@ impl Gguf {
     /// The metadata keys, in file order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(String::as_str)
+    }
+
+    /// The metadata keys with the bytes that a file holds for each and its value, in file order.
+    pub(crate) fn raw_entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let bytes = self.file.bytes();
+        self.keys.iter().zip(&self.ranges).map(move |(key, range)| (key.as_str(), &bytes[range.clone()]))
     }
 
     /// The value of `key`.

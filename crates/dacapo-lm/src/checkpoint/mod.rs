@@ -10,7 +10,7 @@ mod fields;
 mod folder;
 pub mod ggml;
 pub mod gguf;
-mod names;
+pub(crate) mod names;
 pub mod quantization;
 mod reader;
 pub mod safetensors;

@@ -39,9 +39,34 @@ fn translate(name: &str) -> Option<String> {
     Some(format!("{}.{parameter}", find(&GLOBAL, module)?))
 }
 
+/// The GGUF name of a Hugging Face tensor, if it has one.
+pub(crate) fn to_gguf(name: &str) -> Option<String> {
+    let (module, parameter) = name.rsplit_once('.')?;
+    if !matches!(parameter, "weight" | "bias") {
+        return None;
+    }
+    let find =
+        |table: &[(&'static str, &str)], key: &str| table.iter().find(|row| row.1 == key).map(|row| row.0);
+    if let Some(rest) = module.strip_prefix("model.layers.") {
+        let (layer, part) = rest.split_once('.')?;
+        let layer: u32 = layer.parse().ok()?;
+        return Some(format!("blk.{layer}.{}.{parameter}", find(&LAYER, part)?));
+    }
+    Some(format!("{}.{parameter}", find(&GLOBAL, module)?))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::from_gguf;
+    use super::{from_gguf, to_gguf};
+
+    #[test]
+    fn names_go_both_ways() {
+        for gguf in ["blk.3.attn_output.weight", "blk.0.attn_k.bias", "output.weight", "token_embd.weight"] {
+            assert_eq!(to_gguf(&from_gguf(gguf)).as_deref(), Some(gguf));
+        }
+        assert_eq!(to_gguf("model.layers.0.unheard_of.weight"), None);
+        assert_eq!(to_gguf("model.layers.0.self_attn.q_proj.scales"), None);
+    }
 
     #[test]
     fn names_follow_hugging_face() {

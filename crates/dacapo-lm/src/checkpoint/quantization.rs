@@ -79,7 +79,7 @@ impl Checkpoint {
     fn weight(&self, path: &str, n: usize, k: usize) -> Result<LinearWeight<'_>> {
         let weight = self.require(&format!("{path}.weight"))?;
         if let Some(scales) = self.tensor(&format!("{path}.scales")) {
-            return self.affine(path, weight, scales, n, k);
+            return self.affine(path, weight, scales, &[n], k, None);
         }
         match weight.kind {
             TensorKind::U32 => Err(Error::MissingTensor {
@@ -98,13 +98,74 @@ impl Checkpoint {
         }
     }
 
+    /// Whether a tensor is part of how a weight is stored, as scales and biases are, rather than a parameter itself.
+    pub(crate) fn belongs_to_weight(&self, name: &str) -> bool {
+        let module = [".scales", ".biases"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        module.is_some_and(|module| {
+            let part = |suffix: &str| self.tensor(&format!("{module}.{suffix}"));
+            part("weight").is_some() && part("scales").is_some()
+        })
+    }
+
+    /// The weight at the module path `path` with the shape of its values, as the tensors themselves have it: matrices, or
+    /// stacks of them.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub(crate) fn stored(&self, path: &str) -> Result<(Vec<usize>, LinearWeight<'_>)> {
+        let weight = self.require(&format!("{path}.weight"))?;
+        let mut shape = weight.shape.clone();
+        let Some(scales) = self.tensor(&format!("{path}.scales")) else {
+            let stored = match weight.kind {
+                TensorKind::Ggml(_) => LinearWeight::Ggml(weight),
+                _ => {
+                    check_float(weight)?;
+                    LinearWeight::Dense(weight)
+                }
+            };
+            return Ok((shape, stored));
+        };
+        let (words, groups) = (weight.shape.last().copied(), scales.shape.last().copied());
+        let (words, groups) = (words.unwrap_or(0), groups.unwrap_or(0));
+        let fits = |bits: usize, group: usize| words.checked_mul(32) == groups.checked_mul(group * bits);
+        let (bits, group) = match self.listed(path)? {
+            Some(listed) => (listed.bits, listed.group),
+            None => {
+                // Several pairs may have the same tensors; the configuration's comes first.
+                let top = |key: &str| Some(self.quantization()?.1.get(key)?.as_u64()? as usize);
+                let pairs = GROUPS.iter().flat_map(|&group| BITS.iter().map(move |&bits| (bits, group)));
+                let mut all = top("bits").zip(top("group_size")).into_iter().chain(pairs);
+                all.find(|&(bits, group)| {
+                    BITS.contains(&bits) && GROUPS.contains(&group) && fits(bits, group)
+                })
+                .ok_or_else(|| unsupported(weight, format!("{words} words with {groups} scales")))?
+            }
+        };
+        let k = groups.saturating_mul(group);
+        if let Some(last) = shape.last_mut() {
+            *last = k;
+        }
+        Ok((
+            shape,
+            self.affine(
+                path,
+                weight,
+                scales,
+                &weight.shape[..weight.shape.len().max(1) - 1],
+                k,
+                Some((bits, group)),
+            )?,
+        ))
+    }
+
     fn affine<'a>(
         &'a self,
         path: &str,
         weight: &'a Tensor,
         scales: &'a Tensor,
-        n: usize,
+        n: &[usize],
         k: usize,
+        known: Option<(usize, usize)>,
     ) -> Result<LinearWeight<'a>> {
         let listed = self.listed(path)?;
         if let Some(Listed { mode, .. }) = listed.as_ref().filter(|l| l.mode != "affine") {
@@ -121,9 +182,10 @@ impl Checkpoint {
             return Err(wrong_type(weight, "U32, since the module has scales"));
         }
         check_float(scales)?;
-        let (bits, group) = match listed {
-            Some(listed) => (listed.bits, listed.group),
-            None => infer(weight, scales, k)?,
+        let (bits, group) = match (listed, known) {
+            (Some(listed), _) => (listed.bits, listed.group),
+            (None, Some(known)) => known,
+            (None, None) => infer(weight, scales, k)?,
         };
         if !BITS.contains(&bits) {
             return Err(unsupported(weight, format!("{bits} bits for {k} inputs")));
@@ -131,10 +193,11 @@ impl Checkpoint {
         if !GROUPS.contains(&group) || !k.is_multiple_of(group) {
             return Err(unsupported(weight, format!("groups of {group} for {k} inputs")));
         }
-        check_shape(weight, &[n, k / group * bits * group / 32])?;
-        check_shape(scales, &[n, k / group])?;
+        let with_last = |last: usize| [n, &[last]].concat();
+        check_shape(weight, &with_last(k / group * bits * group / 32))?;
+        check_shape(scales, &with_last(k / group))?;
         let biases = self.require(&format!("{path}.biases"))?;
-        check_shape(biases, &[n, k / group])?;
+        check_shape(biases, &with_last(k / group))?;
         if biases.kind != scales.kind {
             return Err(wrong_type(biases, &format!("{}, as the scales", scales.kind)));
         }

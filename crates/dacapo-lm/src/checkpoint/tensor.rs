@@ -104,6 +104,11 @@ impl TensorKind {
         }
     }
 
+    /// GGML's type for these elements, if it has one.
+    pub(crate) fn ggml(self) -> Option<GgmlType> {
+        GgmlType::ALL.iter().copied().find(|&ggml| Self::from_ggml(ggml) == self)
+    }
+
     /// The name used in messages: safetensors' own, or GGML's.
     pub fn name(self) -> &'static str {
         match self {

@@ -134,7 +134,7 @@ impl<'a> Loader<'a> {
     }
 
     fn weight(&mut self, source: &LinearSource<'_>) -> Result<Weight> {
-        let (format, parts) = describe(source)?;
+        let (format, parts) = describe(&source.weight)?;
         let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
         let codes = buffers.next().expect("every weight has codes")?;
         let scales = buffers.next().zip(buffers.next());
@@ -252,8 +252,8 @@ impl Mlp {
 }
 
 /// The format in which a weight is stored, and its tensors: codes, then scales and biases if it has them.
-fn describe<'a>(source: &LinearSource<'a>) -> Result<(Format, Vec<&'a Tensor>)> {
-    match source.weight {
+pub(crate) fn describe<'a>(weight: &LinearWeight<'a>) -> Result<(Format, Vec<&'a Tensor>)> {
+    match *weight {
         LinearWeight::Dense(tensor) => Ok((Format::Dense(float_of(tensor)?), vec![tensor])),
         LinearWeight::Affine { weight, scales, biases, bits, group } => {
             let float = float_of(scales)?;

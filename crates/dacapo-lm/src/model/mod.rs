@@ -3,7 +3,7 @@
 mod arch;
 mod blocks;
 pub(crate) mod cache;
-mod load;
+pub(crate) mod load;
 pub(crate) mod pass;
 
 use std::path::Path;

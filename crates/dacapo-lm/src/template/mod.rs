@@ -54,6 +54,9 @@ pub struct TemplateOptions {
     pub extra: Map<String, Value>,
 }
 
+/// Templates with their names.
+type Sources = Vec<(String, String)>;
+
 /// A compiled chat template.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
@@ -86,11 +89,7 @@ impl ChatTemplate {
         Self::compile(path, vec![("default".to_string(), source.to_string())], tokens)
     }
 
-    fn compile(
-        path: &Path,
-        sources: Vec<(String, String)>,
-        tokens: BTreeMap<String, String>,
-    ) -> Result<Self> {
+    fn compile(path: &Path, sources: Sources, tokens: BTreeMap<String, String>) -> Result<Self> {
         let mut environment = environment().map_err(|e| Error::template(path, e))?;
         let mut names = Vec::new();
         for (name, source) in sources {
@@ -122,10 +121,33 @@ impl ChatTemplate {
         let config = checkpoint.side_json("tokenizer_config.json")?.unwrap_or(Value::Null);
         let token = |key: &&str| Some((key.to_string(), special_token(&config, key)?.to_string()));
         let tokens = TOKENS.iter().filter_map(token).collect();
+        match Self::folder_sources(checkpoint, &config)? {
+            Some((path, sources)) => Self::compile(&path, sources, tokens).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The text of a checkpoint's template, of several the default one; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if it is no text.
+    pub(crate) fn source_of(checkpoint: &Checkpoint) -> Result<Option<String>> {
+        if let Some(file) = checkpoint.gguf() {
+            return Ok(file.str("tokenizer.chat_template")?.map(str::to_string));
+        }
+        let config = checkpoint.side_json("tokenizer_config.json")?.unwrap_or(Value::Null);
+        let Some((_, mut sources)) = Self::folder_sources(checkpoint, &config)? else { return Ok(None) };
+        let chosen = sources.iter().position(|(name, _)| name == "default").unwrap_or(0);
+        Ok(Some(sources.swap_remove(chosen).1))
+    }
+
+    /// A folder's templates with their names, at least one, and their file; `config` is `tokenizer_config.json`.
+    fn folder_sources(checkpoint: &Checkpoint, config: &Value) -> Result<Option<(PathBuf, Sources)>> {
         if let Some(file) = checkpoint.side_file("chat_template.jinja")? {
             let source =
                 std::str::from_utf8(file.bytes()).map_err(|_| Error::template(file.path(), "not UTF-8"))?;
-            return Self::new(file.path(), source, tokens).map(Some);
+            let sources = vec![("default".to_string(), source.to_string())];
+            return Ok(Some((file.path().to_path_buf(), sources)));
         }
         for name in ["chat_template.json", "tokenizer_config.json"] {
             let path = checkpoint.config_path().with_file_name(name);
@@ -140,7 +162,7 @@ impl ChatTemplate {
             };
             let sources = sources(value)
                 .ok_or_else(|| Error::template(&path, "neither a text nor a list of named ones"))?;
-            return Self::compile(&path, sources, tokens).map(Some);
+            return Ok(Some((path, sources)));
         }
         Ok(None)
     }
@@ -178,7 +200,7 @@ impl ChatTemplate {
 }
 
 /// The templates in a configuration's value: one text, or a list of objects with `name` and `template`.
-fn sources(value: &Value) -> Option<Vec<(String, String)>> {
+fn sources(value: &Value) -> Option<Sources> {
     match value {
         Value::String(source) => Some(vec![("default".into(), source.clone())]),
         Value::Array(list) if !list.is_empty() => list

@@ -85,7 +85,7 @@ pub(super) fn load(file: &Gguf) -> Result<Tokenizer> {
     };
     Ok(Tokenizer {
         inner,
-        pieces: Arc::new(Pieces::new(table, decoder.start)),
+        pieces: Arc::new(Pieces::new(table, decoder)),
         special,
         bos,
         eos,

@@ -147,5 +147,5 @@ fn pieces(path: &Path, inner: &tokenizers::Tokenizer, decoder: &Decoder) -> Resu
         }
         table[index] = Some(Piece { bytes: decoder.bytes(name), special: special.contains(&id) });
     }
-    Ok(Pieces::new(table, decoder.start))
+    Ok(Pieces::new(table, decoder.clone()))
 }

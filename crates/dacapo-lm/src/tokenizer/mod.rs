@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub use decode::DecodeStream;
 pub(crate) use hugging_face::special_token;
 use pieces::Pieces;
+pub(crate) use pre::name_of as pre_name;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, one_line};
@@ -113,6 +114,28 @@ impl Tokenizer {
     /// Whether the token is special: it controls, and is no text.
     pub fn is_special(&self, id: u32) -> bool {
         self.pieces.get(id).is_some_and(|piece| piece.special)
+    }
+
+    /// The tokens put before and after texts; none where that is a post-processor's affair.
+    pub(crate) fn around(&self) -> (Option<u32>, Option<u32>) {
+        match self.special {
+            Special::Processor => (None, None),
+            Special::Around { before, after } => (before, after),
+        }
+    }
+
+    /// The content of a `tokenizer.json` that encodes and decodes as this one does, but for what is put around texts.
+    ///
+    /// # Errors
+    /// [`Error::Tokenization`] if it cannot be written down.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value> {
+        let fail = |e: &dyn std::fmt::Display| Error::Tokenization(one_line(&e.to_string()));
+        let text = self.inner.to_string(false).map_err(|e| fail(&e))?;
+        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|e| fail(&e))?;
+        if json.get("decoder").is_none_or(serde_json::Value::is_null) {
+            json["decoder"] = self.pieces.decoder_json();
+        }
+        Ok(json)
     }
 
     /// One more than the highest id. The model's own vocabulary may be larger.

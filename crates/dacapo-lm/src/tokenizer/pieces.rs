@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The bytes of a token.
 #[derive(Debug, Clone)]
@@ -17,12 +17,17 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct Pieces {
     table: Vec<Option<Piece>>,
-    start: Start,
+    decoder: Decoder,
 }
 
 impl Pieces {
-    pub(super) fn new(table: Vec<Option<Piece>>, start: Start) -> Self {
-        Pieces { table, start }
+    pub(super) fn new(table: Vec<Option<Piece>>, decoder: Decoder) -> Self {
+        Pieces { table, decoder }
+    }
+
+    /// The decoder as `tokenizer.json` describes it.
+    pub(super) fn decoder_json(&self) -> Value {
+        self.decoder.to_json()
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Piece> {
@@ -34,7 +39,7 @@ impl Pieces {
     }
 
     pub(super) fn start(&self) -> Start {
-        self.start
+        self.decoder.start
     }
 }
 
@@ -106,6 +111,30 @@ impl Decoder {
         let mut decoder = Decoder { steps: Vec::new(), start: Start::Keep };
         decoder.add(value, 0)?;
         Ok(decoder)
+    }
+
+    /// The reverse of [`from_json`](Self::from_json).
+    fn to_json(&self) -> Value {
+        let mut decoders: Vec<Value> = vec![];
+        for step in &self.steps {
+            decoders.push(match step {
+                Step::Replace { from, to } => {
+                    json!({"type": "Replace", "pattern": {"String": from}, "content": to})
+                }
+                Step::ByteFallback => json!({"type": "ByteFallback"}),
+                Step::ByteLevel => json!({
+                    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
+                }),
+            });
+        }
+        if decoders.len() == 1 && self.start == Start::Keep {
+            return decoders.remove(0);
+        }
+        decoders.push(json!({"type": "Fuse"}));
+        if let Start::Spaces(count) = self.start {
+            decoders.push(json!({"type": "Strip", "content": " ", "start": count, "stop": 0}));
+        }
+        json!({"type": "Sequence", "decoders": decoders})
     }
 
     fn add(&mut self, value: &Value, depth: usize) -> Result<(), String> {

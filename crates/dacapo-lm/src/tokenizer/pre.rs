@@ -3,6 +3,8 @@
 //! Names and meaning are llama.cpp's; the patterns are those of the models' own tokenizers: GPT-2, Llama 3,
 //! Qwen2, StarCoder, DeepSeek, Mistral's Tekken and GPT-4o.
 
+use serde_json::Value;
+
 /// How a text is cut before merging.
 pub(super) struct PreTokenizer {
     /// Applied one after another: each cuts the pieces that those before it left.
@@ -43,4 +45,35 @@ pub(super) fn find(name: &str) -> Option<PreTokenizer> {
         "deepseek-v3" => plain(&[r"\p{N}{1,3}", "[一-龥\u{3040}-ゟ゠-ヿ]+", DEEPSEEK3]),
         _ => return None,
     })
+}
+
+/// The name of the pre-tokenizer that `tokenizer.json` describes; what it is, if it has none.
+pub(crate) fn name_of(value: &Value) -> Result<&'static str, String> {
+    let mut patterns = vec![];
+    collect(value, &mut patterns)?;
+    let known = ["llama-bpe", "qwen2", "tekken", "gpt-4o", "deepseek-v3", "smollm", "gpt-2", "default"];
+    known
+        .into_iter()
+        .find(|name| find(name).is_some_and(|pre| pre.patterns == patterns))
+        .ok_or_else(|| format!("the patterns {patterns:?}"))
+}
+
+/// The patterns by which a pre-tokenizer cuts, one after the other.
+fn collect<'a>(value: &'a Value, patterns: &mut Vec<&'a str>) -> Result<(), String> {
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool);
+    match value.get("type").and_then(Value::as_str).unwrap_or("null") {
+        "Sequence" => {
+            let inner = value.get("pretokenizers").and_then(Value::as_array);
+            inner.into_iter().flatten().try_for_each(|inner| collect(inner, patterns))?;
+        }
+        "Split" if flag("invert") != Some(true) => {
+            let pattern = value.pointer("/pattern/Regex").and_then(Value::as_str);
+            patterns.push(pattern.ok_or("a split by something other than an expression")?);
+        }
+        "Digits" if flag("individual_digits") == Some(true) => patterns.push(r"\p{N}"),
+        "ByteLevel" if flag("use_regex") == Some(false) => {}
+        "ByteLevel" => patterns.push(GPT2),
+        other => return Err(other.chars().take(40).collect()),
+    }
+    Ok(())
 }

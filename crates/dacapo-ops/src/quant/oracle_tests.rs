@@ -88,7 +88,8 @@ fn quantizers_give_the_blocks_of_ggml() {
         quantize_ggml(format, &w, &mut found);
         let expected = &tensors[format.name()].bytes;
         assert_eq!(found.len(), expected.len());
-        let blocks = found.chunks_exact(format.block_bytes()).zip(expected.chunks_exact(format.block_bytes()));
+        let blocks =
+            found.chunks_exact(format.block_bytes()).zip(expected.chunks_exact(format.block_bytes()));
         for (i, (found, expected)) in blocks.enumerate() {
             assert_eq!(found, expected, "{} block {i}", format.name());
         }

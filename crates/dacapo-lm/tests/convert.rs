@@ -1,0 +1,358 @@
+//! Conversions: every fixture into every kind of file, and what happens when one fails.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use dacapo_lm::checkpoint::{Format, safetensors};
+use dacapo_lm::convert::{Converted, Target, convert};
+use dacapo_lm::{ChatTemplate, Checkpoint, Error, Tokenizer};
+use support::fixtures::{Fixture, fixture, for_all};
+use support::{Differences, load, logits};
+
+const MLX8: Target = Target::Mlx { bits: 8, group: 32 };
+
+fn gguf(name: &str) -> Target {
+    Target::Gguf(name.parse().unwrap())
+}
+
+fn go_on(_: u64, _: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Converts a fixture into a folder; gives where it is.
+fn converted(f: &Fixture, folder: &Path, target: Target) -> Result<(PathBuf, Converted), Error> {
+    let out = folder.join("out");
+    let checkpoint = Checkpoint::open(f.path())?;
+    let done = convert(&checkpoint, &out, target, false, &mut go_on)?.expect("nobody stops it");
+    Ok((out, done))
+}
+
+/// What differs between the logits of a fixture's model and those of what it became.
+fn wrong_after(f: &Fixture, target: Target, exact: bool) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, done) = match converted(f, folder.path(), target) {
+        Ok(done) => done,
+        Err(error) => return vec![error.to_string()],
+    };
+    let (before, after) = (load(&f.path(), 2, true), load(&out, 2, true));
+    let prompt = f.reference().tokens("prompt").unwrap();
+    let run = |model: &dacapo_lm::Model| logits(&mut model.session().unwrap(), &prompt).unwrap();
+    let vocabulary = before.config().vocab_size;
+    let differences = Differences::measure(&run(&after), &run(&before), vocabulary);
+    let mut wrong = differences.outside(if exact { &support::F32 } else { &support::INT8 });
+    let checkpoint = Checkpoint::open(&out).unwrap();
+    let stored: u64 = checkpoint.tensors().iter().map(|tensor| tensor.len as u64).sum();
+    if stored != done.tensor_bytes {
+        wrong.push(format!("{stored} bytes of tensors, {} are reported", done.tensor_bytes));
+    }
+    wrong
+}
+
+#[test]
+fn plain_values_lose_nothing_on_the_way_to_gguf() {
+    // Names, the order of rows, rotary scaling, windows and biases are all right, or logits would be far off.
+    for_all(|f| wrong_after(f, gguf("F32"), true));
+}
+
+#[test]
+fn eight_bits_are_near_the_source_in_an_mlx_folder() {
+    for_all(|f| wrong_after(f, MLX8, false));
+}
+
+#[test]
+fn eight_bits_are_near_the_source_in_a_gguf_file() {
+    for_all(|f| wrong_after(f, gguf("Q8_0"), false));
+}
+
+#[test]
+fn every_type_can_be_written_and_loaded() {
+    let prompt = [1, 2, 3, 4];
+    for mix in dacapo_lm::convert::Mix::ALL {
+        for name in ["hf-llama-bf16", "gguf-llama-q4_k"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (out, done) = converted(&fixture(name), folder.path(), Target::Gguf(mix)).unwrap();
+            let found = logits(&mut load(&out, 1, false).session().unwrap(), &prompt).unwrap();
+            assert!(found.iter().all(|v| v.is_finite()), "{name} as {}", mix.name());
+            assert_eq!(std::fs::metadata(&out).unwrap().len(), done.bytes);
+        }
+    }
+    for bits in [2, 3, 4, 5, 6, 8] {
+        for group in [32, 64, 128] {
+            let folder = tempfile::tempdir().unwrap();
+            let (out, _) =
+                converted(&fixture("hf-qwen3-f16"), folder.path(), Target::Mlx { bits, group }).unwrap();
+            logits(&mut load(&out, 1, false).session().unwrap(), &prompt).unwrap();
+        }
+    }
+}
+
+/// The tensors of an MLX folder with one file.
+fn tensors(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let entries = safetensors::parse(&path, &bytes).unwrap().tensors;
+    entries.into_iter().map(|e| (e.name, bytes[e.offset..e.offset + e.len].to_vec())).collect()
+}
+
+#[test]
+fn what_is_quantized_already_keeps_its_values() {
+    // Quantizing the values of codes again gives the same values where the type can hold them.
+    let folder = tempfile::tempdir().unwrap();
+    let f = fixture("mlx-qwen2-q8-g32-f16");
+    let (out, _) = converted(&f, folder.path(), MLX8).unwrap();
+    let (before, after) = (tensors(&f.path()), tensors(&out));
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    let biases = before.keys().filter(|name| name.ends_with("proj.bias") || name.contains("norm"));
+    for name in biases {
+        assert_eq!(before[name], after[name], "{name}");
+    }
+    let wrong = wrong_after(&fixture("gguf-qwen3-q4_0"), gguf("Q4_0"), true);
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn keys_of_a_gguf_file_are_carried_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let f = fixture("gguf-llama-f16");
+    let (out, _) = converted(&f, folder.path(), gguf("Q8_0")).unwrap();
+    let (before, after) = (Checkpoint::open(f.path()).unwrap(), Checkpoint::open(&out).unwrap());
+    let (before, after) = (before.gguf().unwrap(), after.gguf().unwrap());
+    for key in before.keys().filter(|key| !key.starts_with("general.")) {
+        assert!(after.get(key).is_some(), "{key}");
+    }
+    assert_eq!(after.unsigned("general.file_type").unwrap(), Some(7));
+    assert_eq!(after.unsigned("general.quantization_version").unwrap(), Some(2));
+}
+
+fn tokenizers_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers")
+}
+
+const TEXTS: [&str; 6] = [
+    "Once upon a time, there were 1234 cats.",
+    " two  spaces\n\nand\tlines",
+    "ü — 漢字 🙂 it's",
+    "<s> [INST] <|im_start|>user<|eot_id|>",
+    "I'LL don't \r\n \n x",
+    "",
+];
+
+/// Fails unless both checkpoints give the same tokens for all texts.
+fn assert_same_tokens(before: &Checkpoint, after: &Checkpoint, what: &str) {
+    let [before, after] = [before, after].map(|c| Tokenizer::from_checkpoint(c).unwrap());
+    for text in TEXTS {
+        for special in [true, false] {
+            let expected = before.encode(text, special).unwrap();
+            let found = after.encode(text, special).unwrap();
+            assert_eq!(found, expected, "{what}: {text:?}, special {special}");
+            assert_eq!(after.decode(&expected, false), before.decode(&expected, false), "{what}: {text:?}");
+        }
+    }
+    assert_eq!(after.bos(), before.bos(), "{what}");
+    assert_eq!(after.eos_ids().first(), before.eos_ids().first(), "{what}");
+}
+
+/// A tiny llama in plain values with the tokenizer of a folder.
+fn with_tokenizer(folder: &Path, tokenizer: &Path) {
+    let tokens: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(tokenizer.join("tokenizer.json")).unwrap()).unwrap();
+    let last = |list: &serde_json::Value| list["id"].as_u64().unwrap();
+    let added = tokens["added_tokens"].as_array().unwrap().iter().map(last).max().unwrap_or(0);
+    let vocab = tokens["model"]["vocab"].as_object().unwrap().values();
+    let size = vocab.map(|id| id.as_u64().unwrap()).max().unwrap().max(added) as usize + 3;
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": size, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "bos_token_id": null, "eos_token_id": null,
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let square = [32usize, 32];
+    let layer = "model.layers.0";
+    let mut header = serde_json::Map::new();
+    let mut at = 0;
+    let mut add = |name: String, shape: &[usize]| {
+        let bytes = 2 * shape.iter().product::<usize>();
+        let entry = serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [at, at + bytes]});
+        header.insert(name, entry);
+        at += bytes;
+    };
+    add("model.embed_tokens.weight".into(), &[size, 32]);
+    add("model.norm.weight".into(), &[32]);
+    for norm in ["input_layernorm", "post_attention_layernorm"] {
+        add(format!("{layer}.{norm}.weight"), &[32]);
+    }
+    for part in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+        add(format!("{layer}.self_attn.{part}.weight"), &square);
+    }
+    for part in ["gate_proj", "up_proj", "down_proj"] {
+        add(format!("{layer}.mlp.{part}.weight"), &square);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.resize(file.len() + at, 0);
+    std::fs::write(folder.join("model.safetensors"), file).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tokenizer.join(name), folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn tokenizers_and_templates_survive_both_ways() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo/mlx");
+    for name in ["llama2", "llama3", "qwen2", "demo"] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = match name {
+            "demo" => demo.clone(),
+            name => {
+                with_tokenizer(folder.path(), &tokenizers_folder().join(name));
+                folder.path().to_path_buf()
+            }
+        };
+        let (file, back) = (folder.path().join("out.gguf"), folder.path().join("back"));
+        let source = Checkpoint::open(source).unwrap();
+        convert(&source, &file, gguf("Q8_0"), false, &mut go_on).unwrap().unwrap();
+        let as_gguf = Checkpoint::open(&file).unwrap();
+        assert_same_tokens(&source, &as_gguf, &format!("{name} as GGUF"));
+        convert(&as_gguf, &back, MLX8, false, &mut go_on).unwrap().unwrap();
+        let back = Checkpoint::open(&back).unwrap();
+        assert_eq!(back.format(), Format::Mlx);
+        assert_same_tokens(&as_gguf, &back, &format!("{name} back"));
+        let templates =
+            [&source, &as_gguf, &back].map(|c| ChatTemplate::from_checkpoint(c).unwrap().is_some());
+        assert_eq!(templates, [templates[0]; 3], "{name}");
+    }
+}
+
+/// Names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_conversion_that_is_stopped_leaves_nothing_and_spoils_nothing() {
+    let checkpoint = Checkpoint::open(fixture("hf-llama-bf16").path()).unwrap();
+    for (target, name) in [(MLX8, "folder"), (gguf("Q8_0"), "file")] {
+        let work = tempfile::tempdir().unwrap();
+        let out = work.path().join(name);
+        for stop_at in [1, 5] {
+            let mut calls = 0;
+            let stopped = convert(&checkpoint, &out, target, false, &mut |done, total| {
+                assert!(done <= total);
+                calls += 1;
+                if calls == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(stopped.unwrap(), None);
+            assert_eq!(names(work.path()), Vec::<String>::new());
+        }
+        convert(&checkpoint, &out, target, false, &mut go_on).unwrap().unwrap();
+        assert_eq!(names(work.path()), [name]);
+        let again = convert(&checkpoint, &out, target, false, &mut go_on);
+        assert!(matches!(again, Err(Error::Exists { replaceable: true, .. })), "{again:?}");
+        let stopped = convert(&checkpoint, &out, target, true, &mut |_, _| ControlFlow::Break(()));
+        assert_eq!(stopped.unwrap(), None);
+        assert!(Checkpoint::open(&out).is_ok(), "what was there is there still");
+        // A folder gives way to a file, and a file to a folder.
+        let other = if target == MLX8 { gguf("Q4_0") } else { MLX8 };
+        convert(&checkpoint, &out, other, true, &mut go_on).unwrap().unwrap();
+        assert_eq!(Checkpoint::open(&out).unwrap().format() == Format::Gguf, target == MLX8);
+        assert_eq!(names(work.path()), [name]);
+    }
+}
+
+#[test]
+fn what_is_no_checkpoint_is_never_replaced() {
+    let checkpoint = Checkpoint::open(fixture("gguf-llama-q4_0").path()).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("precious");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("notes"), "mine").unwrap();
+    let refused = convert(&checkpoint, &folder, MLX8, true, &mut go_on);
+    assert!(matches!(refused, Err(Error::Exists { replaceable: false, .. })), "{refused:?}");
+    assert_eq!(names(&folder), ["notes"]);
+}
+
+#[test]
+fn a_source_is_not_written_over() {
+    let work = tempfile::tempdir().unwrap();
+    let f = fixture("hf-qwen3-f16");
+    for name in names(&f.path()) {
+        std::fs::copy(f.path().join(&name), work.path().join(&name)).unwrap();
+    }
+    let checkpoint = Checkpoint::open(work.path()).unwrap();
+    let refused = convert(&checkpoint, work.path(), MLX8, true, &mut go_on);
+    assert!(matches!(refused, Err(Error::Unconvertible { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_weight_that_is_not_finite_ends_the_conversion() {
+    let work = tempfile::tempdir().unwrap();
+    let f = fixture("hf-llama-bf16");
+    let source = work.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    for name in names(&f.path()) {
+        std::fs::copy(f.path().join(&name), source.join(&name)).unwrap();
+    }
+    let path = source.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let entries = safetensors::parse(&path, &bytes).unwrap().tensors;
+    let entry = entries.iter().find(|e| e.name.ends_with("0.mlp.up_proj.weight")).unwrap();
+    let at = entry.offset + 2 * (3 * entry.shape[1] + 7);
+    bytes[at..at + 2].copy_from_slice(&0x7f80u16.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let checkpoint = Checkpoint::open(&source).unwrap();
+    for target in [MLX8, gguf("Q4_K_M")] {
+        match convert(&checkpoint, &work.path().join("out"), target, false, &mut go_on) {
+            Err(Error::BadWeight { tensor, reason, .. }) => {
+                assert!(tensor.ends_with("0.mlp.up_proj.weight"), "{tensor}");
+                assert!(reason.contains("inf in row 3"), "{reason}");
+            }
+            other => panic!("expected a refusal, found {other:?}"),
+        }
+        assert_eq!(names(work.path()), ["source"]);
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let checkpoint = Checkpoint::open(fixture("gguf-llama-q4_0").path()).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    for (bits, group) in [(7, 64), (1, 64), (4, 16)] {
+        let refused =
+            convert(&checkpoint, &work.path().join("out"), Target::Mlx { bits, group }, false, &mut go_on);
+        assert!(matches!(refused, Err(Error::Option { .. })), "{refused:?}");
+    }
+    assert_eq!(names(work.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_model_compared_with_its_quantization_is_near_it_and_with_itself_the_same() {
+    let f = fixture("hf-llama-bf16");
+    let folder = tempfile::tempdir().unwrap();
+    let (out, _) = converted(&f, folder.path(), gguf("Q8_0")).unwrap();
+    let tokens = f.reference().tokens("prompt").unwrap();
+    let compare = |path: &Path| {
+        let [mut a, mut b] = [f.path().as_path(), path].map(|path| load(path, 2, true).session().unwrap());
+        dacapo_lm::compare(&mut a, &mut b, &tokens, 16, &mut |_, _| ControlFlow::Continue(()))
+            .unwrap()
+            .unwrap()
+    };
+    let same = compare(&f.path());
+    assert_eq!((same.max_divergence, same.same_likeliest), (0.0, 1.0));
+    assert_eq!(same.reference, same.candidate);
+    let mut session = load(&f.path(), 2, true).session().unwrap();
+    let alone =
+        dacapo_lm::perplexity(&mut session, &tokens, 16, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(same.reference, alone, "as `perplexity` has it");
+    let near = compare(&out);
+    assert!(near.mean_divergence > 0.0 && near.mean_divergence < 1e-2, "{near:?}");
+    assert!(near.max_divergence >= near.mean_divergence);
+}

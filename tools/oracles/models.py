@@ -75,6 +75,18 @@ def mlx(kind, dtype, bits, group, *args, predicate=None, shards=1, long=False, *
                 shards=shards, quantized=True, long=long)
 
 
+def mode(kind, name, *args, **kw):
+    """One of MLX's modes of small floats."""
+    group, bits = dict(mxfp4=(32, 4), mxfp8=(32, 8), nvfp4=(16, 4))[name]
+    return dict(mlx(kind, "bfloat16", bits, group, *args, **kw), mode=name)
+
+
+def fp8(kind, *args, **kw):
+    """8-bit floats with a scale for each square of 128."""
+    c = config(kind, *args, quantization_config=dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128]), **kw)
+    return dict(kind="fp8", config=c, dtype="bfloat16", quantized=False, long=False)
+
+
 def ggml(kind, types, *args, version=3, long=False, **kw):
     quantized = types not in ("F32", "F16", "BF16")
     return dict(kind="gguf", config=config(kind, *args, **kw), types=types, version=version, quantized=quantized, long=long)
@@ -117,6 +129,12 @@ FIXTURES = {
     "gguf-llama-q5_k": wide("Q5_K"),
     "gguf-llama-q6_k": wide("Q6_K"),
     "gguf-llama-k-mixed": wide(models_gguf.MIXED_K, layers=2),
+    "gguf-llama-iq-mixed": wide(models_gguf.MIXED_IQ),
+    "gguf-llama-ternary-mxfp4": wide(models_gguf.MIXED_TERNARY),
+    "mlx-llama-mxfp4": mode("llama", "mxfp4"),
+    "mlx-qwen3-mxfp8": mode("qwen3", "mxfp8"),
+    "mlx-qwen2-nvfp4": mode("qwen2", "nvfp4"),
+    "hf-qwen3-fp8": fp8("qwen3", hidden_size=160, intermediate_size=224, num_hidden_layers=1),
 }
 
 
@@ -222,10 +240,36 @@ def write_hf(folder, spec, weights):
     return {k: v.float() for k, v in stored.items()}
 
 
+def write_fp8(folder, spec, weights):
+    """A folder with matrices in 8-bit floats, but for the first and the last; returns its values, which are those of BF16."""
+    stored, exact = {}, {}
+    for name, w in weights.items():
+        if w.ndim != 2 or not name.startswith("model.layers."):
+            stored[name] = w.bfloat16()
+            exact[name] = stored[name].float()
+            continue
+        rows, columns = (-(-n // 128) for n in w.shape)
+        padded = torch.zeros(rows * 128, columns * 128)
+        padded[:w.shape[0], :w.shape[1]] = w
+        squares = padded.reshape(rows, 128, columns, 128)
+        scales = squares.abs().amax((1, 3)) / 448
+        codes = (squares / scales[:, None, :, None]).to(torch.float8_e4m3fn)
+        values = (codes.float() * scales[:, None, :, None]).reshape(rows * 128, columns * 128)
+        cut = lambda x: x.reshape(rows * 128, columns * 128)[:w.shape[0], :w.shape[1]].contiguous()
+        stored[name], stored[name + "_scale_inv"] = cut(codes), scales
+        exact[name] = cut(values).bfloat16().float()
+    write_json(folder / "config.json", dict(spec["config"], dtype=spec["dtype"]))
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    models_tokenizer.write(folder)
+    return exact
+
+
 def write(folder, spec, weights, rng):
     """Writes a checkpoint and returns the weights that it holds, in f32 and Hugging Face's scheme."""
     if spec["kind"] == "hf":
         return write_hf(folder, spec, weights)
+    if spec["kind"] == "fp8":
+        return write_fp8(folder, spec, weights)
     if spec["kind"] == "mlx":
         with tempfile.TemporaryDirectory() as source:
             write_hf(Path(source), spec, weights)
@@ -243,6 +287,8 @@ def others(folder, spec, prompt, reference):
     if spec["kind"] == "gguf":
         found = models_gguf.llama_cpp_logits(folder / "model.gguf", prompt)
         return {} if found is None else {"llama.cpp": error(found, reference)}
+    if spec["kind"] == "fp8":
+        return {}
     # mlx-lm sees the whole context where a sliding window is configured: compared is what lies within the window.
     seen = min(c.get("sliding_window") or len(prompt), len(prompt))
     return {"mlx-lm": error(models_mlx.logits(folder, prompt)[:seen], reference[:seen])}

@@ -17,12 +17,18 @@ import models_tokenizer
 
 MIXED_K = {"token_embd": "Q4_K", "attn_q": "Q3_K", "attn_k": "Q2_K", "attn_v": "Q6_K", "attn_output": "Q5_K", "ffn_gate": "Q2_K", "ffn_up": "Q3_K",
            "ffn_down": "Q6_K"}
+MIXED_IQ = {"token_embd": "IQ4_XS", "attn_q": "IQ3_S", "attn_k": "IQ2_XS", "attn_v": "IQ4_NL", "attn_output": "IQ3_XXS", "ffn_gate": "IQ2_XXS",
+            "ffn_up": "IQ4_XS", "ffn_down": "IQ2_S"}
+MIXED_TERNARY = {"token_embd": "MXFP4", "attn_q": "TQ2_0", "attn_k": "MXFP4", "attn_v": "TQ1_0", "attn_output": "MXFP4", "ffn_gate": "TQ1_0",
+                 "ffn_up": "TQ2_0", "ffn_down": "MXFP4"}
 PARTS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 GLOBAL = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 # Where the f16 factors of a block lie: of the scales, and of the minima where there are any (with half the largest code).
-FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2, 7.5), Ggml.Q5_K: (0, 2, 15.5), Ggml.Q6_K: (208, None, 0)}
+FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2, 7.5), Ggml.Q5_K: (0, 2, 15.5), Ggml.Q6_K: (208, None, 0),
+           Ggml.TQ1_0: (52, None, 0), Ggml.TQ2_0: (64, None, 0)}
+FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_S, Ggml.IQ3_XXS, Ggml.IQ3_S, Ggml.IQ4_NL, Ggml.IQ4_XS)}
 
 
 def gguf_name(name):
@@ -50,8 +56,8 @@ def reorder(w, heads, to_pairs):
 def random_blocks(shape, kind, deviation, rng):
     """Blocks of random codes and scales, with factors that give the values about this standard deviation."""
     at, at_min, middle = FACTORS[kind]
-    size = gguf.GGML_QUANT_SIZES[kind][1]
-    blocks = rng.integers(0, 256, (shape[0] * shape[1] // 256, size), dtype=np.uint8)
+    length, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = rng.integers(0, 256, (shape[0] * shape[1] // length, size), dtype=np.uint8)
 
     def set_factors(values):
         blocks[:, at:at + 2] = values.astype(np.float16).view(np.uint8)

@@ -41,7 +41,7 @@ def convert(source, folder, spec):
     target = Path(folder) / "converted"
     with mock.patch.object(mlx_lm.utils, "make_shards", split(spec["shards"])):
         mlx_lm.convert(source, str(target), quantize=True, q_bits=spec["bits"], q_group_size=spec["group"], dtype=spec["dtype"],
-                       quant_predicate=spec["predicate"])
+                       quant_predicate=spec["predicate"], q_mode=spec.get("mode", "affine"))
     for file in sorted(target.iterdir()):
         keep = file.suffix == ".safetensors" or file.name in ("config.json", "model.safetensors.index.json")
         if keep:
@@ -70,6 +70,11 @@ def dequantize(folder):
             continue
         if leaf != "weight" or path + ".scales" not in tensors:
             out[name] = torch.from_numpy(wide(name).astype(np.float32))
+            continue
+        if path + ".biases" not in tensors:
+            # What 4- and 8-bit floats stand for has few bits: exact in bf16.
+            w = mx.dequantize(tensor, tensors[path + ".scales"], mode=config["quantization"]["mode"])
+            out[name] = torch.from_numpy(np.array(w.astype(mx.float32)))
             continue
         entry = config["quantization"].get(path)
         numbers = entry if isinstance(entry, dict) else config["quantization"]

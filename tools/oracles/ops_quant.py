@@ -22,7 +22,8 @@ from safetensors.numpy import save_file
 
 N, K, T = 4, 256, 3
 F16_AT = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
-          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ2_XXS": [0], "IQ2_XS": [0], "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0],
+          "IQ4_NL": [0], "IQ4_XS": [0], "TQ1_0": [52], "TQ2_0": [64], "MXFP4": []}
 FLOATS = {"f32": mx.float32, "f16": mx.float16, "bf16": mx.bfloat16}
 
 
@@ -53,6 +54,9 @@ def ggml(out, rng, x):
                 d = rng.uniform(0.002, 0.08, len(codes)) * rng.choice([-1, 1], len(codes))
                 d[0] = 3e-6  # subnormal
                 codes[:, at:at + 2] = d.astype(np.float16).reshape(-1, 1).view(np.uint8)
+            if name == "MXFP4":
+                codes[:, 0] = rng.integers(100, 125, len(codes))
+                codes[:2, 0] = 0, 1  # subnormal
             codes = codes.reshape(N, -1)
         add(out, name, codes, gguf.quants.dequantize(codes, kind), x)
 
@@ -81,11 +85,35 @@ def affine(out, rng, x):
             add(out, name, raw(packed), deq, x)
 
 
+def fp(out, rng, x):
+    """MLX's small floats; its quantizer gives the bytes, the definition the values."""
+    for mode in ["mxfp4", "mxfp8", "nvfp4"]:
+        w = (rng.standard_normal((N, K)) * 0.7).astype(np.float32)
+        w[0, :32] = 0
+        w[1, 32:64] *= 1e-4
+        packed, scales = mx.quantize(mx.array(w), mode=mode)
+        deq = mx.dequantize(packed, scales, mode=mode).astype(mx.float32)
+        out[f"{mode}/scales"] = raw(scales)
+        add(out, mode, raw(packed), np.array(deq), x)
+
+
+def fp8(out, rng, x):
+    """8-bit floats as Hugging Face's files have them, with one scale for each square of 128, here of few bits."""
+    codes = rng.integers(0, 256, (N, K), dtype=np.uint8)
+    codes[codes & 0x7f == 0x7f] = 0
+    scales = (rng.integers(1, 16, (1, K // 128)) / 64).astype(np.float32)
+    values = np.array(mx.from_fp8(mx.array(codes), dtype=mx.float32))
+    out["fp8-f32/scales"] = scales.view(np.uint8).reshape(-1)
+    add(out, "fp8-f32", codes.reshape(-1), values * np.repeat(scales, 128, 1), x)
+
+
 def main():
     rng = np.random.default_rng(1)
     out = {"x": rng.standard_normal((T, K)).astype(np.float32)}
     ggml(out, rng, out["x"])
     affine(out, rng, out["x"])
+    fp(out, rng, out["x"])
+    fp8(out, rng, out["x"])
     save_file({name: np.ascontiguousarray(a) for name, a in out.items()}, sys.argv[1])
 
 

@@ -201,6 +201,7 @@ fn every_verb_shows_examples() {
         "bench",
         "profile",
         "inspect",
+        "quantize",
         "devices",
         "completions",
     ];

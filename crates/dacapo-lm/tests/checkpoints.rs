@@ -115,6 +115,92 @@ fn one_file_may_be_opened_by_itself_and_data_may_lie_anywhere() {
     assert_eq!(checkpoint.tensors()[0].name, "a", "in the order of the data");
 }
 
+/// A file of the fixture in three parts, as `gguf-split` writes them: the metadata in the first.
+fn split(folder: &Path) -> Vec<std::path::PathBuf> {
+    let part = |number: u32| {
+        let file = if number == 0 { tiny_gguf("llama") } else { files::GgufFile::default() };
+        file.raw("split.no", 2, &(number as u16).to_le_bytes())
+            .raw("split.count", 2, &3u16.to_le_bytes())
+            .raw("split.tensors.count", 5, &2i32.to_le_bytes())
+    };
+    let parts = [
+        part(0),
+        part(1).tensor("token_embd.weight", &[32, 4], 0, 512),
+        part(2).tensor("blk.0.attn_norm.weight", &[32], 0, 128),
+    ];
+    let paths = (1..=3).map(|number| folder.join(format!("tiny-0000{number}-of-00003.gguf")));
+    let paths: Vec<_> = paths.collect();
+    for (path, part) in paths.iter().zip(parts) {
+        std::fs::write(path, part.build()).expect("write");
+    }
+    paths
+}
+
+#[test]
+fn parts_of_a_split_file_are_found_from_any_of_them() {
+    let work = tempfile::tempdir().expect("temporary folder");
+    let paths = split(work.path());
+    for path in &paths {
+        let checkpoint = Checkpoint::open(path).expect("checkpoint");
+        assert_eq!(checkpoint.tensors().len(), 2);
+        assert_eq!(checkpoint.require("model.embed_tokens.weight").expect("tensor").file.path(), paths[1]);
+        assert_eq!(checkpoint.model_config().expect("configuration").vocab_size, 4);
+    }
+}
+
+#[test]
+fn parts_of_a_split_file_that_do_not_belong_together_are_refused() {
+    let refusal = |change: &dyn Fn(&[std::path::PathBuf])| {
+        let work = tempfile::tempdir().expect("temporary folder");
+        let paths = split(work.path());
+        change(&paths);
+        Checkpoint::open(&paths[0])
+            .expect_err("refused")
+            .to_string()
+            .replace(&format!("{}/", work.path().display()), "")
+    };
+    let message = refusal(&|paths| std::fs::remove_file(&paths[2]).expect("remove"));
+    assert_eq!(message, "tiny-00003-of-00003.gguf: missing file, needed by tiny-00001-of-00003.gguf");
+    let message = refusal(&|paths| _ = std::fs::copy(&paths[1], &paths[2]).expect("copy"));
+    assert_eq!(message, "tiny-00003-of-00003.gguf: split.no: expected part 2 of 3, found part 1 of 3");
+    let message = refusal(&|paths| _ = std::fs::copy(&paths[1], &paths[0]).expect("copy"));
+    assert!(message.contains("expected a name that ends in -00002-of-00003.gguf"), "{message}");
+    let message = refusal(&|paths| {
+        let lone = tiny_gguf("llama").tensor("token_embd.weight", &[32, 4], 0, 512);
+        std::fs::write(&paths[1], lone.build()).expect("write");
+    });
+    assert_eq!(message, "tiny-00002-of-00003.gguf: split.no: expected part 1 of 3, found a whole file");
+}
+
+#[test]
+fn modes_and_fp8_are_told_by_their_tensors() {
+    let tensors = safetensors(&[
+        ("a.weight", "U32", &[2, 8], 64),
+        ("a.scales", "U8", &[2, 2], 4),
+        ("b.weight", "U32", &[2, 8], 64),
+        ("b.scales", "U8", &[2, 4], 8),
+        ("c.weight", "U32", &[2, 16], 128),
+        ("c.scales", "U8", &[2, 2], 4),
+        ("d.weight", "F8_E4M3", &[2, 64], 128),
+        ("d.weight_scale_inv", "F32", &[1, 1], 4),
+        ("e.weight", "F8_E4M3", &[2, 64], 128),
+    ]);
+    let config = br#"{"quantization":{"group_size":32,"bits":4,"mode":"mxfp4","b":{"group_size":16,"bits":4,"mode":"nvfp4"},
+        "c":{"group_size":32,"bits":8,"mode":"mxfp8"}}}"#;
+    let files = folder(&[("config.json", config), ("model.safetensors", &tensors)]);
+    let checkpoint = Checkpoint::open(files.path()).expect("checkpoint");
+    for (module, name) in [("a", "mxfp4"), ("b", "nvfp4"), ("c", "mxfp8")] {
+        match checkpoint.linear(module, 2, 64).expect(module).weight {
+            LinearWeight::Fp { mode, .. } => assert_eq!(mode.name(), name),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(checkpoint.linear("d", 2, 64).expect("d").weight, LinearWeight::Fp8 { .. }));
+    let message = checkpoint.linear("e", 2, 64).expect_err("no scales").to_string();
+    assert!(message.contains("weight_scale_inv"), "{message}");
+    assert!(checkpoint.linear("a", 2, 32).is_err(), "another shape");
+}
+
 #[test]
 fn gguf_answers_to_hugging_face_names() {
     let mut bytes = tiny_gguf("llama")

@@ -4,7 +4,7 @@ pub mod safetensors;
 
 use dacapo::{Device, DeviceOptions};
 
-use crate::quant::{Float, Format, Ggml, Source};
+use crate::quant::{FP8_BLOCK, Float, Format, Fp, Ggml, Source};
 use crate::weight::WeightSource;
 
 /// A small deterministic generator (SplitMix64, Steele, Lea and Flood 2014).
@@ -57,6 +57,10 @@ fn float_fields(format: Ggml) -> &'static [usize] {
         Ggml::Q2_K => &[80, 82],
         Ggml::Q3_K => &[108],
         Ggml::Q6_K => &[208],
+        Ggml::TQ1_0 => &[52],
+        Ggml::TQ2_0 => &[64],
+        Ggml::MXFP4 => &[],
+        _ => &[0],
     }
 }
 
@@ -85,9 +89,28 @@ impl Sample {
                     for &at in float_fields(g) {
                         block[at..at + 2].copy_from_slice(&floats(1, 0.05, Float::F16, &mut rng));
                     }
+                    if g == Ggml::MXFP4 {
+                        block[0] = 118 + block[0] % 8;
+                    }
+                }
+            }
+            // Powers of two about 2^-5; 8-bit floats about the same.
+            Format::Fp(fp) => {
+                let first = if fp == Fp::NvFp4 { 0x10 } else { 118 };
+                let bytes = format.scale_bytes(n, k);
+                sample.scales = (0..bytes).map(|_| first + rng.next_u64() as u8 % 8).collect();
+            }
+            Format::Fp8 { float } => {
+                // Few bits, so that products with 8-bit floats are exact in BF16.
+                for _ in 0..format.scale_bytes(n, k) / float.size() {
+                    float.push((1 + rng.next_u64() % 15) as f32 / 1024.0, &mut sample.scales);
                 }
             }
             Format::Dense(_) => {}
+        }
+        let is_nan = |byte: &u8| byte & 0x7f == 0x7f;
+        if matches!(format, Format::Fp(Fp::MxFp8) | Format::Fp8 { .. }) {
+            sample.codes.iter_mut().filter(|byte| is_nan(byte)).for_each(|byte| *byte = 0);
         }
         sample
     }
@@ -122,6 +145,21 @@ impl Sample {
                 let groups = self.k / group as usize;
                 (groups - 1, float, ((row + 1) * groups - 1) * float.size(), &mut self.biases)
             }
+            Format::Fp(fp) => {
+                let groups = self.k / fp.group();
+                self.scales[(row + 1) * groups - 1] = 0xff;
+                return groups - 1;
+            }
+            Format::Fp8 { float } => {
+                let groups = self.k.div_ceil(FP8_BLOCK);
+                let at = ((row / FP8_BLOCK + 1) * groups - 1) * float.size();
+                (groups - 1, float, at, &mut self.scales)
+            }
+            Format::Ggml(g @ Ggml::MXFP4) => {
+                let blocks = self.k / g.block_len();
+                self.codes[((row + 1) * blocks - 1) * g.block_bytes()] = 0xff;
+                return blocks - 1;
+            }
             Format::Ggml(g) => {
                 let blocks = self.k / g.block_len();
                 let field = *float_fields(g).last().expect("every format has a scale");
@@ -153,7 +191,7 @@ pub fn upload_source(device: &Device, source: &Source<'_>) -> WeightSource {
         buffer.slice_view(1, &[bytes.len()]).expect("is inside")
     };
     let Source { format, n, k, codes, scales, biases } = *source;
-    let affine = matches!(format, Format::Affine { .. });
-    let scales = affine.then(|| (bytes(scales), bytes(biases)));
+    let apart = !scales.is_empty();
+    let scales = apart.then(|| (bytes(scales), bytes(biases)));
     WeightSource { format, n, k, codes: bytes(codes), scales }
 }

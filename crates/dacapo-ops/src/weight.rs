@@ -18,7 +18,7 @@ pub struct WeightSource {
     pub k: usize,
     /// Codes; for GGML formats blocks, for dense ones values.
     pub codes: Buffer,
-    /// Scales and biases of an affine weight; `None` for all others.
+    /// Scales and biases where they are arrays of their own, biases empty if the format has none.
     pub scales: Option<(Buffer, Buffer)>,
 }
 
@@ -207,14 +207,15 @@ fn check(source: &WeightSource) -> Result<()> {
         fail(argument, expected, format!("{} {}", buffer.len(), buffer.dtype()))
     };
     bytes("codes", &source.codes, n * format.row_bytes(k))?;
-    match (&source.scales, format) {
-        (Some((scales, biases)), Format::Affine { .. }) => {
-            bytes("scales", scales, n * format.row_scale_bytes(k))?;
-            bytes("biases", biases, n * format.row_scale_bytes(k))
+    let apart = matches!(format, Format::Affine { .. } | Format::Fp(_) | Format::Fp8 { .. });
+    match &source.scales {
+        Some((scales, biases)) if apart => {
+            bytes("scales", scales, format.scale_bytes(n, k))?;
+            bytes("biases", biases, format.bias_bytes(n, k))
         }
-        (None, Format::Affine { .. }) => fail("scales", "scales and biases".into(), "none".into()),
-        (Some(_), _) => fail("scales", format!("none for {format}"), "scales".into()),
-        (None, _) => Ok(()),
+        None if apart => fail("scales", "scales and biases".into(), "none".into()),
+        Some(_) => fail("scales", format!("none for {format}"), "scales".into()),
+        None => Ok(()),
     }
 }
 

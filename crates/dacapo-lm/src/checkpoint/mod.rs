@@ -14,6 +14,7 @@ pub(crate) mod names;
 pub mod quantization;
 mod reader;
 pub mod safetensors;
+mod split;
 mod tensor;
 pub mod value;
 
@@ -105,12 +106,14 @@ impl Checkpoint {
         }
     }
 
-    /// A checkpoint in one GGUF file.
+    /// A checkpoint in one GGUF file, or in several beside each other of which this is one.
     ///
     /// # Errors
-    /// [`Error::Gguf`] if the file breaks its format.
+    /// [`Error::Gguf`] if a file breaks its format; [`Error::MissingFile`] and [`Error::Config`] if parts are missing or do
+    /// not belong together.
     pub fn from_gguf(file: Arc<MappedFile>) -> Result<Self> {
-        let gguf = Gguf::parse(&file)?;
+        let parts = split::parts(Gguf::parse(&file)?)?;
+        let gguf = parts[0].clone();
         let mut checkpoint = Checkpoint {
             path: file.path().to_path_buf(),
             format: Format::Gguf,
@@ -118,8 +121,10 @@ impl Checkpoint {
             tensors: Vec::with_capacity(gguf.tensors().len()),
             index: HashMap::with_capacity(gguf.tensors().len()),
         };
-        for entry in gguf.tensors() {
-            checkpoint.add(names::from_gguf(&entry.name), entry, &file)?;
+        for part in &parts {
+            for entry in part.tensors() {
+                checkpoint.add(names::from_gguf(&entry.name), entry, part.file())?;
+            }
         }
         Ok(checkpoint)
     }

@@ -1,9 +1,10 @@
-//! How a module's weight is stored: plain floats, MLX's affine groups, or GGML blocks.
+//! How a module's weight is stored: plain floats, MLX's groups, GGML blocks, or 8-bit floats with scales.
 //!
 //! MLX writes a `quantization` object into `config.json`. Its entries per module path are binding; for a
 //! module that it does not list, group size and bits follow from the tensors' shapes, as in mlx-lm. A module
 //! without `scales` is not quantized, whatever the configuration says.
 
+use dacapo_ops::quant::{FP8_BLOCK, Fp};
 use serde_json::Value;
 
 use super::folder::json_kind;
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 /// Inputs that share an affine scale.
 const GROUPS: [usize; 3] = [32, 64, 128];
+
+/// What can be run of 8-bit floats.
+const FP8: &str = "F8_E4M3 matrices with weight_scale_inv for squares of 128";
 
 /// The weight of a linear layer or an embedding, `[n, k]`, and its additive bias.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +53,22 @@ pub enum LinearWeight<'a> {
     },
     /// Blocks of a GGML format, `[n, k]` elements.
     Ggml(&'a Tensor),
+    /// MLX's groups of small floats.
+    Fp {
+        /// Packed floats, U32, `[n, k * bits / 32]`: a row is one little-endian bit stream.
+        weight: &'a Tensor,
+        /// A byte for each group, U8, `[n, k / group]`.
+        scales: &'a Tensor,
+        /// The mode, which tells bits and group.
+        mode: Fp,
+    },
+    /// 8-bit floats, F8_E4M3, `[n, k]`, with a scale for each square of 128.
+    Fp8 {
+        /// The floats.
+        weight: &'a Tensor,
+        /// Floats, `[n / 128, k / 128]`, rounded up.
+        scales: &'a Tensor,
+    },
 }
 
 impl Checkpoint {
@@ -90,6 +110,7 @@ impl Checkpoint {
                 check_shape(weight, &[n, k])?;
                 Ok(LinearWeight::Ggml(weight))
             }
+            TensorKind::F8E4M3 => self.fp8(path, weight, n, k),
             _ => {
                 check_float(weight)?;
                 check_shape(weight, &[n, k])?;
@@ -98,8 +119,56 @@ impl Checkpoint {
         }
     }
 
+    /// 8-bit floats as DeepSeek and Qwen write them.
+    fn fp8<'a>(&'a self, path: &str, weight: &'a Tensor, n: usize, k: usize) -> Result<LinearWeight<'a>> {
+        check_shape(weight, &[n, k])?;
+        let block = self.quantization().and_then(|(_, value)| value.get("weight_block_size"));
+        if let Some(block) = block.filter(|block| **block != serde_json::json!([FP8_BLOCK, FP8_BLOCK])) {
+            return Err(not_among(weight, FP8, format!("squares of {block}")));
+        }
+        let scales = self.tensor(&format!("{path}.weight_scale_inv"));
+        let scales = scales.ok_or_else(|| not_among(weight, FP8, "no such tensor".into()))?;
+        check_float(scales)?;
+        check_shape(scales, &[n.div_ceil(FP8_BLOCK), k.div_ceil(FP8_BLOCK)])?;
+        Ok(LinearWeight::Fp8 { weight, scales })
+    }
+
+    /// Small floats in the mode that the configuration names for the module, or that the shapes show.
+    fn fp<'a>(
+        &'a self,
+        weight: &'a Tensor,
+        scales: &'a Tensor,
+        n: &[usize],
+        k: usize,
+        mode: Option<&str>,
+    ) -> Result<LinearWeight<'a>> {
+        let with_last = |last: usize| [n, &[last]].concat();
+        let fits = |fp: &Fp| {
+            let words = k.checked_mul(fp.bits()).map(|bits| bits / 32);
+            k.is_multiple_of(32)
+                && words.is_some_and(|words| weight.shape == with_last(words))
+                && scales.shape == with_last(k / fp.group())
+        };
+        if weight.kind != TensorKind::U32 {
+            return Err(wrong_type(weight, "U32, since the module has scales"));
+        }
+        let found = match mode.filter(|&mode| mode != "affine") {
+            Some(name) => Fp::ALL.into_iter().find(|fp| fp.name() == name).filter(fits),
+            None => Fp::ALL.into_iter().find(fits),
+        };
+        let mode = found.ok_or_else(|| {
+            let mode = mode.map_or(String::new(), |mode| format!(" in mode {mode:?}"));
+            let found = format!("shape {:?} with 8-bit scales {:?}{mode}", weight.shape, scales.shape);
+            not_among(weight, "the shapes of mxfp4, mxfp8 or nvfp4", found)
+        })?;
+        Ok(LinearWeight::Fp { weight, scales, mode })
+    }
+
     /// Whether a tensor is part of how a weight is stored, as scales and biases are, rather than a parameter itself.
     pub(crate) fn belongs_to_weight(&self, name: &str) -> bool {
+        if let Some(module) = name.strip_suffix(".weight_scale_inv") {
+            return self.tensor(&format!("{module}.weight")).is_some();
+        }
         let module = [".scales", ".biases"].iter().find_map(|suffix| name.strip_suffix(suffix));
         module.is_some_and(|module| {
             let part = |suffix: &str| self.tensor(&format!("{module}.{suffix}"));
@@ -118,6 +187,10 @@ impl Checkpoint {
         let Some(scales) = self.tensor(&format!("{path}.scales")) else {
             let stored = match weight.kind {
                 TensorKind::Ggml(_) => LinearWeight::Ggml(weight),
+                TensorKind::F8E4M3 => match *shape {
+                    [n, k] => self.fp8(path, weight, n, k)?,
+                    _ => return Err(not_among(weight, FP8, format!("shape {shape:?}"))),
+                },
                 _ => {
                     check_float(weight)?;
                     LinearWeight::Dense(weight)
@@ -125,8 +198,22 @@ impl Checkpoint {
             };
             return Ok((shape, stored));
         };
+        let outer = shape[..shape.len().max(1) - 1].to_vec();
         let (words, groups) = (weight.shape.last().copied(), scales.shape.last().copied());
         let (words, groups) = (words.unwrap_or(0), groups.unwrap_or(0));
+        if scales.kind == TensorKind::U8 {
+            // Either the width of the words or that of the groups tells how many values there are.
+            let listed = self.listed(path)?.map(|listed| listed.mode);
+            let mode = listed.as_deref().or(self.top_level_mode());
+            let named = |fp: &Fp| mode.is_none_or(|mode| mode == "affine" || mode == fp.name());
+            let fits = |fp: &Fp| words.saturating_mul(32) / fp.bits() == groups.saturating_mul(fp.group());
+            let fp = Fp::ALL.into_iter().find(|fp| named(fp) && fits(fp));
+            let k = fp.map_or(0, |fp| groups.saturating_mul(fp.group()));
+            if let Some(last) = shape.last_mut() {
+                *last = k;
+            }
+            return Ok((shape, self.fp(weight, scales, &outer, k, mode)?));
+        }
         let fits = |bits: usize, group: usize| words.checked_mul(32) == groups.checked_mul(group * bits);
         let (bits, group) = match self.listed(path)? {
             Some(listed) => (listed.bits, listed.group),
@@ -145,17 +232,7 @@ impl Checkpoint {
         if let Some(last) = shape.last_mut() {
             *last = k;
         }
-        Ok((
-            shape,
-            self.affine(
-                path,
-                weight,
-                scales,
-                &weight.shape[..weight.shape.len().max(1) - 1],
-                k,
-                Some((bits, group)),
-            )?,
-        ))
+        Ok((shape, self.affine(path, weight, scales, &outer, k, Some((bits, group)))?))
     }
 
     fn affine<'a>(
@@ -168,15 +245,12 @@ impl Checkpoint {
         known: Option<(usize, usize)>,
     ) -> Result<LinearWeight<'a>> {
         let listed = self.listed(path)?;
-        if let Some(Listed { mode, .. }) = listed.as_ref().filter(|l| l.mode != "affine") {
-            return Err(unsupported(weight, format!("mode {mode:?}, which is not supported yet")));
-        }
         if scales.kind == TensorKind::U8 {
-            let found = match self.top_level_mode() {
-                None | Some("affine") => "8-bit scales, which are not supported yet".to_string(),
-                Some(mode) => format!("mode {mode:?}, which is not supported yet"),
-            };
-            return Err(unsupported(weight, found));
+            let mode = listed.as_ref().map(|listed| listed.mode.as_str()).or(self.top_level_mode());
+            return self.fp(weight, scales, n, k, mode);
+        }
+        if let Some(Listed { mode, .. }) = listed.as_ref().filter(|l| l.mode != "affine") {
+            return Err(unsupported(weight, format!("mode {mode:?} with scales in {}", scales.kind)));
         }
         if weight.kind != TensorKind::U32 {
             return Err(wrong_type(weight, "U32, since the module has scales"));
@@ -276,11 +350,16 @@ fn infer(weight: &Tensor, scales: &Tensor, k: usize) -> Result<(usize, usize)> {
     }
 }
 
+/// A module with scales that are not those of affine groups that can be run.
 fn unsupported(tensor: &Tensor, found: String) -> Error {
+    not_among(tensor, "affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128", found)
+}
+
+fn not_among(tensor: &Tensor, expected: &str, found: String) -> Error {
     Error::UnsupportedQuantization {
         path: tensor.file.path().to_path_buf(),
         tensor: tensor.file_name.clone(),
-        expected: "affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128".into(),
+        expected: expected.into(),
         found,
     }
 }

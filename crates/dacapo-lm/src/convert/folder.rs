@@ -42,6 +42,7 @@ pub(super) fn write(
         None => to_config::files(checkpoint, &model)?,
     };
     if let Some(config) = config.as_object_mut() {
+        add_older_rope(config);
         let quantization = json!({"group_size": group, "bits": bits, "mode": "affine"});
         for key in ["quantization", "quantization_config"] {
             config.shift_remove(key);
@@ -89,6 +90,17 @@ pub(super) fn write(
     converted.bytes += write_file(&place.partial().join("model.safetensors.index.json"), &index)?;
     place.finish()?;
     Ok(Some(converted))
+}
+
+/// Says what transformers 5 writes as `rope_parameters` in the older words too, which mlx-lm knows for more models.
+fn add_older_rope(config: &mut Map<String, Value>) {
+    let Some(Value::Object(rope)) = config.get("rope_parameters").cloned() else { return };
+    let Some(theta) = rope.get("rope_theta").cloned() else { return };
+    config.entry("rope_theta").or_insert(theta);
+    let mut scaling = rope;
+    scaling.shift_remove("rope_theta");
+    let plain = scaling.get("rope_type").is_none_or(|kind| kind == "default");
+    config.entry("rope_scaling").or_insert(if plain { Value::Null } else { Value::Object(scaling) });
 }
 
 /// The tensors, as MLX's models name and arrange them.
@@ -156,6 +168,7 @@ fn form(input: &Input<'_>, bits: u8, group: u8, small: Float) -> Form {
     // Scales in F32 would cost a bit for each weight: they are that only where the source's are.
     let float = match input.format {
         Some(Format::Dense(float) | Format::Affine { float, .. }) => float,
+        Some(Format::Fp8 { .. } | Format::Fp(_)) => Float::BF16,
         Some(Format::Ggml(_)) if small == Float::F32 => Float::F16,
         Some(Format::Ggml(_)) => small,
         None => return Form::Same,

@@ -137,8 +137,10 @@ impl<'a> Loader<'a> {
         let (format, parts) = describe(&source.weight)?;
         let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
         let codes = buffers.next().expect("every weight has codes")?;
-        let scales = buffers.next().zip(buffers.next());
-        let scales = scales.map(|(s, b)| Ok::<_, dacapo::Error>((s?, b?))).transpose()?;
+        let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
+        // Formats without biases have none of any length.
+        let nothing = codes.slice_view(0, &[0])?;
+        let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
         let weight =
             Weight::load(&self.host, &WeightSource { format, n: source.n, k: source.k, codes, scales })
                 .map_err(|error| match error {
@@ -264,6 +266,10 @@ pub(crate) fn describe<'a>(weight: &LinearWeight<'a>) -> Result<(Format, Vec<&'a
             Ok((format, vec![weight, scales, biases]))
         }
         LinearWeight::Ggml(tensor) => Ok((ggml_format(tensor)?, vec![tensor])),
+        LinearWeight::Fp { weight, scales, mode } => Ok((Format::Fp(mode), vec![weight, scales])),
+        LinearWeight::Fp8 { weight, scales } => {
+            Ok((Format::Fp8 { float: float_of(scales)? }, vec![weight, scales]))
+        }
     }
 }
 
@@ -280,6 +286,16 @@ fn ggml_format(tensor: &Tensor) -> Result<Format> {
         GgmlType::Q4_K => Ggml::Q4_K,
         GgmlType::Q5_K => Ggml::Q5_K,
         GgmlType::Q6_K => Ggml::Q6_K,
+        GgmlType::IQ2_XXS => Ggml::IQ2_XXS,
+        GgmlType::IQ2_XS => Ggml::IQ2_XS,
+        GgmlType::IQ2_S => Ggml::IQ2_S,
+        GgmlType::IQ3_XXS => Ggml::IQ3_XXS,
+        GgmlType::IQ3_S => Ggml::IQ3_S,
+        GgmlType::IQ4_NL => Ggml::IQ4_NL,
+        GgmlType::IQ4_XS => Ggml::IQ4_XS,
+        GgmlType::TQ1_0 => Ggml::TQ1_0,
+        GgmlType::TQ2_0 => Ggml::TQ2_0,
+        GgmlType::MXFP4 => Ggml::MXFP4,
         other => {
             let known: Vec<_> = Ggml::ALL.iter().map(|g| g.name()).collect();
             return Err(unsupported(tensor, &format!("F32, F16, BF16, {}", known.join(", ")), other.name()));

@@ -440,13 +440,13 @@ fn weights_and_quantization() {
         ),
         (
             "floating-point codes",
-            embedding("U32", 8, 128, 2, "U8"),
-            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found 8-bit scales, which are not supported yet",
+            embedding("U32", 8, 128, 3, "U8"),
+            "model.safetensors: tensor \"model.embed_tokens.weight\": unsupported quantization: expected the shapes of mxfp4, mxfp8 or nvfp4, found shape [4, 8] with 8-bit scales [4, 3] in mode \"affine\"",
         ),
         (
             "listed mode",
             quantization(serde_json::json!({"lm_head": {"group_size": 32, "bits": 4, "mode": "mxfp4"}})),
-            "model.safetensors: tensor \"lm_head.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found mode \"mxfp4\", which is not supported yet",
+            "model.safetensors: tensor \"lm_head.weight\": unsupported quantization: expected affine codes of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, found mode \"mxfp4\" with scales in F16",
         ),
         (
             "listed bits that are not those of the shapes",

@@ -5,6 +5,8 @@
 //! weight is repacked once into *panels* ([`panel`]), one family of layouts that serves all formats.
 
 pub mod affine;
+mod codebooks;
+mod ggml_iq;
 pub mod ggml_k;
 pub mod ggml_simple;
 pub mod panel;
@@ -107,11 +109,55 @@ pub enum Ggml {
     Q5_K,
     /// 6 bits, super-blocks of 256 with a scale for each 16.
     Q6_K,
+    /// About 2.06 bits from a codebook, super-blocks of 256 with a scale for each 32.
+    IQ2_XXS,
+    /// About 2.31 bits from a codebook, super-blocks of 256 with a scale for each 16.
+    IQ2_XS,
+    /// About 2.56 bits from a codebook, super-blocks of 256 with a scale for each 16.
+    IQ2_S,
+    /// About 3.06 bits from a codebook, super-blocks of 256 with a scale for each 32.
+    IQ3_XXS,
+    /// About 3.44 bits from a codebook, super-blocks of 256 with a scale for each 32.
+    IQ3_S,
+    /// 4 bits through a table, blocks of 32, one scale.
+    IQ4_NL,
+    /// 4 bits through a table, super-blocks of 256 with a scale for each 32.
+    IQ4_XS,
+    /// Ternary, about 1.69 bits, blocks of 256, one scale.
+    TQ1_0,
+    /// Ternary, 2 bits, blocks of 256, one scale.
+    TQ2_0,
+    /// 4-bit floats, blocks of 32, one scale that is a power of two.
+    MXFP4,
 }
 
 impl Ggml {
     /// All of them.
-    pub const ALL: [Ggml; 10] = [
+    pub const ALL: [Ggml; 20] = [
+        Ggml::Q4_0,
+        Ggml::Q4_1,
+        Ggml::Q5_0,
+        Ggml::Q5_1,
+        Ggml::Q8_0,
+        Ggml::Q2_K,
+        Ggml::Q3_K,
+        Ggml::Q4_K,
+        Ggml::Q5_K,
+        Ggml::Q6_K,
+        Ggml::IQ2_XXS,
+        Ggml::IQ2_XS,
+        Ggml::IQ2_S,
+        Ggml::IQ3_XXS,
+        Ggml::IQ3_S,
+        Ggml::IQ4_NL,
+        Ggml::IQ4_XS,
+        Ggml::TQ1_0,
+        Ggml::TQ2_0,
+        Ggml::MXFP4,
+    ];
+
+    /// Those that [`quantize_ggml`] can make.
+    pub const QUANTIZED: [Ggml; 10] = [
         Ggml::Q4_0,
         Ggml::Q4_1,
         Ggml::Q5_0,
@@ -128,6 +174,7 @@ impl Ggml {
     pub const fn block_len(self) -> usize {
         match self {
             Ggml::Q4_0 | Ggml::Q4_1 | Ggml::Q5_0 | Ggml::Q5_1 | Ggml::Q8_0 => 32,
+            Ggml::IQ4_NL | Ggml::MXFP4 => 32,
             _ => 256,
         }
     }
@@ -145,6 +192,15 @@ impl Ggml {
             Ggml::Q4_K => 144,
             Ggml::Q5_K => 176,
             Ggml::Q6_K => 210,
+            Ggml::IQ2_XXS | Ggml::TQ2_0 => 66,
+            Ggml::IQ2_XS => 74,
+            Ggml::IQ2_S => 82,
+            Ggml::IQ3_XXS => 98,
+            Ggml::IQ3_S => 110,
+            Ggml::IQ4_NL => 18,
+            Ggml::IQ4_XS => 136,
+            Ggml::TQ1_0 => 54,
+            Ggml::MXFP4 => 17,
         }
     }
 
@@ -161,9 +217,79 @@ impl Ggml {
             Ggml::Q4_K => "Q4_K",
             Ggml::Q5_K => "Q5_K",
             Ggml::Q6_K => "Q6_K",
+            Ggml::IQ2_XXS => "IQ2_XXS",
+            Ggml::IQ2_XS => "IQ2_XS",
+            Ggml::IQ2_S => "IQ2_S",
+            Ggml::IQ3_XXS => "IQ3_XXS",
+            Ggml::IQ3_S => "IQ3_S",
+            Ggml::IQ4_NL => "IQ4_NL",
+            Ggml::IQ4_XS => "IQ4_XS",
+            Ggml::TQ1_0 => "TQ1_0",
+            Ggml::TQ2_0 => "TQ2_0",
+            Ggml::MXFP4 => "MXFP4",
         }
     }
 }
+
+/// A format of small floats with a scale of 8 bits for each group, as MLX names and writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fp {
+    /// 4-bit floats (two exponent bits), groups of 32, scales that are powers of two.
+    MxFp4,
+    /// 8-bit floats (four exponent bits), groups of 32, scales that are powers of two.
+    MxFp8,
+    /// 4-bit floats, groups of 16, scales that are 8-bit floats (four exponent bits).
+    NvFp4,
+}
+
+impl Fp {
+    /// All of them.
+    pub const ALL: [Fp; 3] = [Fp::MxFp4, Fp::MxFp8, Fp::NvFp4];
+
+    /// Values that share a scale.
+    pub const fn group(self) -> usize {
+        match self {
+            Fp::NvFp4 => 16,
+            _ => 32,
+        }
+    }
+
+    /// Bits of a value.
+    pub const fn bits(self) -> usize {
+        match self {
+            Fp::MxFp8 => 8,
+            _ => 4,
+        }
+    }
+
+    /// MLX's name of the mode.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Fp::MxFp4 => "mxfp4",
+            Fp::MxFp8 => "mxfp8",
+            Fp::NvFp4 => "nvfp4",
+        }
+    }
+
+    /// What values are multiplied with, from the byte of a scale; NaN for those that are none.
+    pub(crate) fn scale(self, byte: u8) -> f32 {
+        match self {
+            Fp::NvFp4 => ggml_iq::e4m3(byte),
+            _ => ggml_iq::power(byte),
+        }
+    }
+
+    /// Value number `i` of a row, without its scale.
+    fn value(self, codes: &[u8], i: usize) -> f32 {
+        match self {
+            Fp::MxFp8 => ggml_iq::e4m3(codes[i]),
+            _ => f32::from(ggml_iq::E2M1[usize::from(codes[i / 2] >> (4 * (i % 2)) & 15)]) * 0.5,
+        }
+    }
+}
+
+/// Rows, and values of a row, that share a scale in [`Format::Fp8`].
+pub const FP8_BLOCK: usize = 128;
 
 /// How the values of a weight matrix are stored in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,6 +308,13 @@ pub enum Format {
     },
     /// A block format of GGML.
     Ggml(Ggml),
+    /// Small floats packed low bits first along a row, and a byte of scale for each group, in an array of its own.
+    Fp(Fp),
+    /// 8-bit floats with four exponent bits, and a scale for each square of 128 rows and 128 values, the last ones cut off.
+    Fp8 {
+        /// Type of the scales.
+        float: Float,
+    },
 }
 
 impl Format {
@@ -194,6 +327,8 @@ impl Format {
             }
         }
         all.extend(Ggml::ALL.into_iter().map(Format::Ggml));
+        all.extend(Fp::ALL.into_iter().map(Format::Fp));
+        all.extend(Float::ALL.into_iter().map(|float| Format::Fp8 { float }));
         all
     }
 
@@ -210,9 +345,11 @@ impl Format {
     /// A row's length must be a multiple of this.
     pub const fn block_len(self) -> usize {
         match self {
-            Format::Dense(_) => 1,
+            Format::Dense(_) | Format::Fp8 { .. } => 1,
             Format::Affine { group, .. } => group as usize,
             Format::Ggml(g) => g.block_len(),
+            // Panels have blocks of 32 values.
+            Format::Fp(_) => 32,
         }
     }
 
@@ -222,13 +359,33 @@ impl Format {
             Format::Dense(float) => k * float.size(),
             Format::Affine { bits, .. } => k * bits as usize / 8,
             Format::Ggml(g) => k / g.block_len() * g.block_bytes(),
+            Format::Fp(fp) => k * fp.bits() / 8,
+            Format::Fp8 { .. } => k,
         }
     }
 
-    /// Bytes of a row's scales, and again of its biases, where these are separate arrays; else 0.
+    /// Bytes of the scales of a row, or of the rows that share them, where these are an array of their own; else 0.
     pub const fn row_scale_bytes(self, k: usize) -> usize {
         match self {
             Format::Affine { group, float, .. } => k / group as usize * float.size(),
+            Format::Fp(fp) => k / fp.group(),
+            Format::Fp8 { float } => k.div_ceil(FP8_BLOCK) * float.size(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the scales of `n` rows, where these are an array of their own; else 0.
+    pub const fn scale_bytes(self, n: usize, k: usize) -> usize {
+        match self {
+            Format::Fp8 { .. } => n.div_ceil(FP8_BLOCK) * self.row_scale_bytes(k),
+            _ => n * self.row_scale_bytes(k),
+        }
+    }
+
+    /// Bytes of the biases of `n` rows, where there are any; else 0.
+    pub const fn bias_bytes(self, n: usize, k: usize) -> usize {
+        match self {
+            Format::Affine { .. } => self.scale_bytes(n, k),
             _ => 0,
         }
     }
@@ -242,7 +399,7 @@ impl Format {
 
     /// All bytes of a matrix of `n` rows of `k` values.
     pub const fn matrix_bytes(self, n: usize, k: usize) -> usize {
-        n * (self.row_bytes(k) + 2 * self.row_scale_bytes(k))
+        n * self.row_bytes(k) + self.scale_bytes(n, k) + self.bias_bytes(n, k)
     }
 
     /// Name for messages and tables: `Q4_K`, `affine4-g64-f16`, `bf16`.
@@ -251,6 +408,8 @@ impl Format {
             Format::Dense(float) => float.dtype().name().to_string(),
             Format::Affine { bits, group, float } => format!("affine{bits}-g{group}-{}", float.dtype()),
             Format::Ggml(g) => g.name().to_string(),
+            Format::Fp(fp) => fp.name().to_string(),
+            Format::Fp8 { float } => format!("fp8-{}", float.dtype()),
         }
     }
 }
@@ -272,7 +431,7 @@ pub struct Source<'a> {
     pub k: usize,
     /// Codes (GGML: blocks; dense: values), `n * row_bytes(k)` bytes.
     pub codes: &'a [u8],
-    /// Affine: scales, `n * row_scale_bytes(k)` bytes. Otherwise empty.
+    /// Scales, [`scale_bytes`](Format::scale_bytes), if they are an array of their own.
     pub scales: &'a [u8],
     /// Affine: biases, as many bytes as scales. Otherwise empty.
     pub biases: &'a [u8],
@@ -284,8 +443,8 @@ impl<'a> Source<'a> {
         self.format.is_valid()
             && self.k.is_multiple_of(self.format.block_len())
             && self.codes.len() == self.n * self.format.row_bytes(self.k)
-            && self.scales.len() == self.n * self.format.row_scale_bytes(self.k)
-            && self.biases.len() == self.scales.len()
+            && self.scales.len() == self.format.scale_bytes(self.n, self.k)
+            && self.biases.len() == self.format.bias_bytes(self.n, self.k)
     }
 
     /// A row's codes.
@@ -294,10 +453,12 @@ impl<'a> Source<'a> {
         &self.codes[row * bytes..(row + 1) * bytes]
     }
 
-    /// A row's scales and biases.
+    /// A row's scales, and its biases if it has any.
     pub(crate) fn row_scales(&self, row: usize) -> [&'a [u8]; 2] {
         let bytes = self.format.row_scale_bytes(self.k);
-        [&self.scales[row * bytes..(row + 1) * bytes], &self.biases[row * bytes..(row + 1) * bytes]]
+        let row = if let Format::Fp8 { .. } = self.format { row / FP8_BLOCK } else { row };
+        let part = |all: &'a [u8]| if all.is_empty() { all } else { &all[row * bytes..(row + 1) * bytes] };
+        [part(self.scales), part(self.biases)]
     }
 
     /// The values of one row, by the plain definition of the format. Panics if `out` is not `k` long or the
@@ -321,6 +482,18 @@ impl<'a> Source<'a> {
                     dequantize_block(g, block, out);
                 }
             }
+            Format::Fp(fp) => {
+                let scales = self.row_scales(row)[0];
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = fp.value(codes, i) * fp.scale(scales[i / fp.group()]);
+                }
+            }
+            Format::Fp8 { float } => {
+                let scales = self.row_scales(row)[0];
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = ggml_iq::e4m3(codes[i]) * float.read(scales, i / FP8_BLOCK);
+                }
+            }
         }
     }
 }
@@ -338,11 +511,13 @@ fn dequantize_block(format: Ggml, block: &[u8], out: &mut [f32]) {
         Ggml::Q4_K => ggml_k::dequantize_q4_k(block, out),
         Ggml::Q5_K => ggml_k::dequantize_q5_k(block, out),
         Ggml::Q6_K => ggml_k::dequantize_q6_k(block, out),
+        iq => ggml_iq::dequantize(iq, block, out),
     }
 }
 
 /// Quantizes rows of values to blocks as ggml's reference does, bit for bit, without weights of importance; appended to
-/// `out`. `w.len()` must be a multiple of the format's [`block_len`](Ggml::block_len), and the values finite.
+/// `out`. `w.len()` must be a multiple of the format's [`block_len`](Ggml::block_len), and the values finite. Panics unless
+/// the format is among [`Ggml::QUANTIZED`].
 pub fn quantize_ggml(format: Ggml, w: &[f32], out: &mut Vec<u8>) {
     let block: fn(&[f32], &mut Vec<u8>) = match format {
         Ggml::Q4_0 => ggml_simple::q4_0,
@@ -355,6 +530,7 @@ pub fn quantize_ggml(format: Ggml, w: &[f32], out: &mut Vec<u8>) {
         Ggml::Q4_K => quantize_k::q4_k,
         Ggml::Q5_K => quantize_k::q5_k,
         Ggml::Q6_K => quantize_k::q6_k,
+        other => panic!("{} has no quantizer", other.name()),
     };
     out.reserve(w.len() / format.block_len() * format.block_bytes());
     w.chunks_exact(format.block_len()).for_each(|x| block(x, out));

@@ -20,7 +20,7 @@
 //! Scales are kept as the source has them, never rounded: see [`Scales`]. A dense panel is, for each k, one value of
 //! each row.
 
-use super::{Float, Format, Ggml, f16_at};
+use super::{Float, Format, Fp, Ggml, f16_at};
 
 /// Rows in a panel.
 pub const ROWS: usize = 16;
@@ -38,10 +38,12 @@ pub enum Scales {
         /// Type of both.
         float: Float,
     },
-    /// For each 32 values: 16 f16 scales s; b = -zero * s.
+    /// For each 32 values: 16 scales s; b = -zero * s.
     Symmetric {
         /// The code that stands for zero.
         zero: u8,
+        /// Type of the scales: F16 or BF16.
+        float: Float,
     },
     /// For each 256 values: 16 f16 d, 16 f16 dmin, then for each 32: 16 u8 sc, and again 16 u8 m for each 32.
     /// s = d * sc, b = -dmin * m.
@@ -53,6 +55,16 @@ pub enum Scales {
         /// The code that stands for zero.
         zero: u8,
     },
+    /// As [`SignedPer16`](Self::SignedPer16) with f32 d; b = -twice_zero / 2 * s.
+    WidePer16 {
+        /// Twice the code that stands for zero, which may lie between two.
+        twice_zero: u16,
+    },
+    /// For each 16 values: 16 f16 scales s; b = -zero * s.
+    SymmetricPer16 {
+        /// The code that stands for zero.
+        zero: u8,
+    },
 }
 
 impl Scales {
@@ -60,8 +72,10 @@ impl Scales {
     pub const fn unit(self) -> usize {
         match self {
             Scales::Affine { group, .. } => group as usize,
-            Scales::Symmetric { .. } => 32,
-            Scales::MinPer32 | Scales::MinPer16 | Scales::SignedPer16 { .. } => 256,
+            Scales::Symmetric { .. } | Scales::SymmetricPer16 { .. } => 32,
+            Scales::MinPer32 | Scales::MinPer16 | Scales::SignedPer16 { .. } | Scales::WidePer16 { .. } => {
+                256
+            }
         }
     }
 
@@ -70,7 +84,8 @@ impl Scales {
         match self {
             Scales::Affine { float, .. } => 2 * ROWS * float.size(),
             Scales::Symmetric { .. } => ROWS * 2,
-            Scales::MinPer32 | Scales::MinPer16 => ROWS * (4 + 16),
+            Scales::SymmetricPer16 { .. } => ROWS * 4,
+            Scales::MinPer32 | Scales::MinPer16 | Scales::WidePer16 { .. } => ROWS * (4 + 16),
             Scales::SignedPer16 { .. } => ROWS * (2 + 16),
         }
     }
@@ -79,6 +94,7 @@ impl Scales {
     pub const fn step(self) -> usize {
         match self {
             Scales::MinPer16 | Scales::SignedPer16 { .. } => 16,
+            Scales::WidePer16 { .. } | Scales::SymmetricPer16 { .. } => 16,
             _ => 32,
         }
     }
@@ -90,9 +106,17 @@ impl Scales {
         let i = step % per_unit;
         match self {
             Scales::Affine { float, .. } => (float.read(unit, lane), float.read(unit, ROWS + lane)),
-            Scales::Symmetric { zero } => {
-                let s = f16_at(unit, 2 * lane);
+            Scales::Symmetric { zero, float } => {
+                let s = float.read(unit, lane);
                 (s, -(zero as f32) * s)
+            }
+            Scales::SymmetricPer16 { zero } => {
+                let s = f16_at(unit, 2 * (i * ROWS + lane));
+                (s, -(zero as f32) * s)
+            }
+            Scales::WidePer16 { twice_zero } => {
+                let s = Float::F32.read(unit, lane) * (unit[(4 + i) * ROWS + lane] as i8) as f32;
+                (s, -0.5 * twice_zero as f32 * s)
             }
             Scales::MinPer32 => {
                 let (d, dmin) = (f16_at(unit, 2 * lane), f16_at(unit, 2 * (ROWS + lane)));
@@ -127,27 +151,47 @@ pub enum PanelFormat {
 }
 
 impl PanelFormat {
-    /// The panels into which a source format is repacked, without loss.
+    /// The panels into which a source format is repacked: without loss, but for [`Format::Fp8`], whose values are rounded to
+    /// BF16, and values of [`Fp::MxFp8`] below 2^-126.
     pub const fn of(format: Format) -> PanelFormat {
         const fn quantized(bits: u8, scales: Scales) -> PanelFormat {
             PanelFormat::Quantized { bits, scales }
         }
         const WITH_MIN: Scales = Scales::Affine { group: 32, float: Float::F16 };
+        const fn symmetric(zero: u8) -> Scales {
+            Scales::Symmetric { zero, float: Float::F16 }
+        }
+        const MIDDLE: Scales = Scales::WidePer16 { twice_zero: 256 };
         match format {
             Format::Dense(float) => PanelFormat::Dense(float),
             Format::Affine { bits, group, float } => {
                 quantized(bits, Scales::Affine { group: group as u16, float })
             }
-            Format::Ggml(Ggml::Q4_0) => quantized(4, Scales::Symmetric { zero: 8 }),
+            Format::Ggml(Ggml::Q4_0) => quantized(4, symmetric(8)),
             Format::Ggml(Ggml::Q4_1) => quantized(4, WITH_MIN),
-            Format::Ggml(Ggml::Q5_0) => quantized(5, Scales::Symmetric { zero: 16 }),
+            Format::Ggml(Ggml::Q5_0) => quantized(5, symmetric(16)),
             Format::Ggml(Ggml::Q5_1) => quantized(5, WITH_MIN),
-            Format::Ggml(Ggml::Q8_0) => quantized(8, Scales::Symmetric { zero: 128 }),
+            Format::Ggml(Ggml::Q8_0) => quantized(8, symmetric(128)),
             Format::Ggml(Ggml::Q2_K) => quantized(2, Scales::MinPer16),
             Format::Ggml(Ggml::Q3_K) => quantized(3, Scales::SignedPer16 { zero: 4 }),
             Format::Ggml(Ggml::Q4_K) => quantized(4, Scales::MinPer32),
             Format::Ggml(Ggml::Q5_K) => quantized(5, Scales::MinPer32),
             Format::Ggml(Ggml::Q6_K) => quantized(6, Scales::SignedPer16 { zero: 32 }),
+            Format::Ggml(Ggml::IQ2_XXS | Ggml::IQ2_XS | Ggml::IQ2_S) => quantized(8, MIDDLE),
+            Format::Ggml(Ggml::IQ3_XXS | Ggml::IQ4_XS) => quantized(8, MIDDLE),
+            // Odd numbers from -15 to 15: twice the code, less 15.
+            Format::Ggml(Ggml::IQ3_S) => quantized(4, Scales::WidePer16 { twice_zero: 15 }),
+            Format::Ggml(Ggml::IQ4_NL) => quantized(8, symmetric(128)),
+            Format::Ggml(Ggml::TQ1_0 | Ggml::TQ2_0) => {
+                quantized(2, Scales::Affine { group: 256, float: Float::F16 })
+            }
+            // Twice a 4-bit float is a whole number from -12 to 12.
+            Format::Ggml(Ggml::MXFP4) | Format::Fp(Fp::MxFp4) => {
+                quantized(5, Scales::Symmetric { zero: 16, float: Float::BF16 })
+            }
+            Format::Fp(Fp::NvFp4) => quantized(5, Scales::SymmetricPer16 { zero: 16 }),
+            // Four significant bits and a power of two: BF16 holds them.
+            Format::Fp(Fp::MxFp8) | Format::Fp8 { .. } => PanelFormat::Dense(Float::BF16),
         }
     }
 
@@ -191,10 +235,12 @@ impl PanelFormat {
             PanelFormat::Dense(float) => (0, 0, 0, float),
             PanelFormat::Quantized { bits, scales } => match scales {
                 Scales::Affine { group, float } => (1, bits, group, float),
-                Scales::Symmetric { zero } => (2, bits, zero as u16, Float::F16),
+                Scales::Symmetric { zero, float } => (2, bits, zero as u16, float),
                 Scales::MinPer32 => (3, bits, 0, Float::F16),
                 Scales::MinPer16 => (4, bits, 0, Float::F16),
                 Scales::SignedPer16 { zero } => (5, bits, zero as u16, Float::F16),
+                Scales::WidePer16 { twice_zero } => (6, bits, twice_zero, Float::F32),
+                Scales::SymmetricPer16 { zero } => (7, bits, zero as u16, Float::F16),
             },
         };
         [kind | (bits as u32) << 8 | (float as u32) << 16, detail as u32]
@@ -208,10 +254,12 @@ impl PanelFormat {
         let scales = match word & 0xff {
             0 => return Some(PanelFormat::Dense(float)),
             1 => Scales::Affine { group: detail as u16, float },
-            2 => Scales::Symmetric { zero },
+            2 => Scales::Symmetric { zero, float },
             3 => Scales::MinPer32,
             4 => Scales::MinPer16,
             5 => Scales::SignedPer16 { zero },
+            6 => Scales::WidePer16 { twice_zero: detail as u16 },
+            7 => Scales::SymmetricPer16 { zero },
             _ => return None,
         };
         Some(PanelFormat::Quantized { bits, scales })

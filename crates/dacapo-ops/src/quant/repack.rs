@@ -2,7 +2,7 @@
 
 use super::panel::{BLOCK, PanelFormat, ROWS, Scales, planes};
 use super::unpack::{self, Codes, float_fields, small_scales, with_codes};
-use super::{Float, Format, Ggml, Source};
+use super::{FP8_BLOCK, Float, Format, Fp, Ggml, Source, ggml_iq};
 
 /// A scale (or bias, or dense value) that is infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,18 @@ pub fn repack_panel(source: &Source<'_>, panel: usize, out: &mut [u8]) -> Result
     rest.fill(0);
     match format {
         PanelFormat::Dense(float) => {
+            let stored = matches!(source.format, Format::Dense(_));
+            let mut values = vec![0.0; if stored { 0 } else { source.k }];
             for lane in 0..rows {
-                interleave_dense(source.row(panel * ROWS + lane), float, lane, codes);
+                let row = panel * ROWS + lane;
+                if stored {
+                    interleave_dense(source.row(row), float, lane, codes);
+                } else {
+                    source.dequantize_row(row, &mut values);
+                    let mut bytes = Vec::with_capacity(source.k * float.size());
+                    values.iter().for_each(|&v| float.push(v, &mut bytes));
+                    interleave_dense(&bytes, float, lane, codes);
+                }
             }
         }
         PanelFormat::Quantized { bits, scales } => {
@@ -92,7 +102,37 @@ fn write_planes(words: [u32; 8], bits: u8, lane: usize, block: &mut [u8]) {
 fn interleave_scales(source: &Source<'_>, row: usize, scales: Scales, lane: usize, out: &mut [u8]) {
     let units = out.chunks_exact_mut(scales.unit_bytes());
     match source.format {
-        Format::Dense(_) => {}
+        Format::Dense(_) | Format::Fp8 { .. } => {}
+        Format::Fp(fp) => {
+            let s = source.row_scales(row)[0];
+            for (unit, s) in units.zip(s.chunks_exact(32 / fp.group())) {
+                for (i, &byte) in s.iter().enumerate() {
+                    // Codes are twice the values.
+                    put_scale(fp.scale(byte) * 0.5, fp == Fp::NvFp4, 2 * (i * ROWS + lane), unit);
+                }
+            }
+        }
+        Format::Ggml(g @ Ggml::MXFP4) => {
+            for (unit, block) in units.zip(source.row(row).chunks_exact(g.block_bytes())) {
+                put_scale(ggml_iq::scale(g, block), false, 2 * lane, unit);
+            }
+        }
+        Format::Ggml(g @ (Ggml::TQ1_0 | Ggml::TQ2_0)) => {
+            for (unit, block) in units.zip(source.row(row).chunks_exact(g.block_bytes())) {
+                let d = ggml_iq::scale(g, block);
+                put_scale(d, true, 2 * lane, unit);
+                put_scale(-d, true, 2 * (ROWS + lane), unit);
+            }
+        }
+        Format::Ggml(g) if matches!(scales, Scales::WidePer16 { .. }) => {
+            // The codes of IQ3_S are half of what they stand for.
+            let factor = if g == Ggml::IQ3_S { 2.0 } else { 1.0 };
+            for (unit, block) in units.zip(source.row(row).chunks_exact(g.block_bytes())) {
+                let d = factor * ggml_iq::scale(g, block);
+                unit[4 * lane..4 * lane + 4].copy_from_slice(&d.to_le_bytes());
+                interleave_small_scales(g, scales, block, lane, unit);
+            }
+        }
         Format::Affine { float, .. } => {
             let size = float.size();
             let [s, b] = source.row_scales(row);
@@ -115,11 +155,18 @@ fn interleave_scales(source: &Source<'_>, row: usize, scales: Scales, lane: usiz
     }
 }
 
+/// Writes a scale that F16, or else BF16, holds exactly.
+fn put_scale(scale: f32, f16: bool, at: usize, unit: &mut [u8]) {
+    let mut bytes = Vec::with_capacity(2);
+    if f16 { Float::F16 } else { Float::BF16 }.push(scale, &mut bytes);
+    unit[at..at + 2].copy_from_slice(&bytes);
+}
+
 /// Writes the integer scales of one super-block.
 fn interleave_small_scales(format: Ggml, scales: Scales, block: &[u8], lane: usize, unit: &mut [u8]) {
     let first = match scales {
-        Scales::Affine { .. } | Scales::Symmetric { .. } => return,
-        Scales::MinPer32 | Scales::MinPer16 => 4,
+        Scales::Affine { .. } | Scales::Symmetric { .. } | Scales::SymmetricPer16 { .. } => return,
+        Scales::MinPer32 | Scales::MinPer16 | Scales::WidePer16 { .. } => 4,
         Scales::SignedPer16 { .. } => 2,
     };
     let steps = scales.unit() / scales.step();
@@ -137,6 +184,24 @@ fn check_row(source: &Source<'_>, row: usize) -> Result<(), NonFinite> {
     let fail = |group| Err(NonFinite { row, group });
     match source.format {
         Format::Dense(_) => {}
+        Format::Fp(fp) => {
+            let bytes = source.row_scales(row)[0];
+            if let Some(group) = bytes.iter().position(|&byte| fp.scale(byte).is_nan()) {
+                return fail(group);
+            }
+        }
+        Format::Fp8 { float } => {
+            let s = source.row_scales(row)[0];
+            if let Some(group) = (0..source.k.div_ceil(FP8_BLOCK)).find(|&g| !float.is_finite(s, g)) {
+                return fail(group);
+            }
+        }
+        Format::Ggml(g @ Ggml::MXFP4) => {
+            let mut blocks = source.row(row).chunks_exact(g.block_bytes());
+            if let Some(group) = blocks.position(|block| ggml_iq::scale(g, block).is_nan()) {
+                return fail(group);
+            }
+        }
         Format::Affine { group, float, .. } => {
             let [s, b] = source.row_scales(row);
             for g in 0..source.k / group as usize {

@@ -1,7 +1,7 @@
 //! Codes of the source formats, 32 at a time, for repacking.
 
-use super::Ggml;
 use super::ggml_k::{scale_min_k4, scale_q3_k};
+use super::{Ggml, ggml_iq};
 
 /// How to find codes in a row's bytes.
 pub(super) trait Codes {
@@ -117,24 +117,68 @@ super_block!(Q6_K, 210, (block, j) => {
     join(low, bits_of(&block[128 + 32 * (j / 4)..], 2 * (j % 4), 3), 4)
 });
 
+/// The values of a [`ggml_iq`] format as codes without a sign.
+macro_rules! table {
+    ($name:ident, $bytes:literal, $len:literal, $value:ident => $code:expr) => {
+        #[allow(non_camel_case_types)]
+        pub(super) struct $name;
+        impl Codes for $name {
+            const BYTES: usize = $bytes;
+            const LEN: usize = $len;
+            #[inline(always)]
+            fn codes(block: &[u8], j: usize) -> [u8; 32] {
+                ggml_iq::values(Ggml::$name, block, j).map(|$value| $code)
+            }
+        }
+    };
+}
+table!(IQ2_XXS, 66, 256, v => v as u8 ^ 0x80);
+table!(IQ2_XS, 74, 256, v => v as u8 ^ 0x80);
+table!(IQ2_S, 82, 256, v => v as u8 ^ 0x80);
+table!(IQ3_XXS, 98, 256, v => v as u8 ^ 0x80);
+table!(IQ3_S, 110, 256, v => ((v + 15) / 2) as u8);
+table!(IQ4_NL, 18, 32, v => v as u8 ^ 0x80);
+table!(IQ4_XS, 136, 256, v => v as u8 ^ 0x80);
+table!(TQ1_0, 54, 256, v => (v + 1) as u8);
+table!(TQ2_0, 66, 256, v => (v + 1) as u8);
+table!(MXFP4, 17, 32, v => (v + 16) as u8);
+
+/// 4-bit floats one after the other.
+pub(super) struct E2M1;
+
+impl Codes for E2M1 {
+    const BYTES: usize = 16;
+    const LEN: usize = 32;
+
+    #[inline(always)]
+    fn codes(block: &[u8], _: usize) -> [u8; 32] {
+        let code = |i: usize| usize::from(block[i / 2] >> (4 * (i % 2)) & 15);
+        std::array::from_fn(|i| (ggml_iq::E2M1[code(i)] + 16) as u8)
+    }
+}
+
 /// Small integer scale and minimum (0 where there is none) of step `i` of a K-format super-block.
 pub(super) fn small_scales(format: Ggml, block: &[u8], i: usize) -> (u8, u8) {
     match format {
         Ggml::Q2_K => (block[i], 0),
         Ggml::Q3_K => (scale_q3_k(&block[96..108], i) as u8, 0),
         Ggml::Q6_K => (block[192 + i], 0),
-        _ => scale_min_k4(&block[4..16], i),
+        Ggml::Q4_K | Ggml::Q5_K => scale_min_k4(&block[4..16], i),
+        iq => (ggml_iq::small_scale(iq, block, i) as u8, 0),
     }
 }
 
-/// Byte offsets of a GGML block's f16 fields: the scale, and the minimum where there is one.
+/// Byte offsets of a GGML block's f16 fields: the scale, and the minimum where there is one. MXFP4 has neither.
 pub(super) const fn float_fields(format: Ggml) -> (usize, Option<usize>) {
     match format {
+        Ggml::TQ1_0 => (52, None),
+        Ggml::TQ2_0 => (64, None),
         Ggml::Q4_0 | Ggml::Q5_0 | Ggml::Q8_0 => (0, None),
         Ggml::Q4_1 | Ggml::Q5_1 | Ggml::Q4_K | Ggml::Q5_K => (0, Some(2)),
         Ggml::Q2_K => (80, Some(82)),
         Ggml::Q3_K => (108, None),
         Ggml::Q6_K => (208, None),
+        _ => (0, None),
     }
 }
 
@@ -148,7 +192,18 @@ macro_rules! with_codes {
             Format::Affine { bits: 5, .. } => $run::<unpack::Affine<5>>($($args),*),
             Format::Affine { bits: 6, .. } => $run::<unpack::Affine<6>>($($args),*),
             Format::Affine { bits: 8, .. } => $run::<unpack::Affine<8>>($($args),*),
-            Format::Affine { .. } | Format::Dense(_) => {}
+            Format::Affine { .. } | Format::Dense(_) | Format::Fp(Fp::MxFp8) | Format::Fp8 { .. } => {}
+            Format::Fp(Fp::MxFp4 | Fp::NvFp4) => $run::<unpack::E2M1>($($args),*),
+            Format::Ggml(Ggml::IQ2_XXS) => $run::<unpack::IQ2_XXS>($($args),*),
+            Format::Ggml(Ggml::IQ2_XS) => $run::<unpack::IQ2_XS>($($args),*),
+            Format::Ggml(Ggml::IQ2_S) => $run::<unpack::IQ2_S>($($args),*),
+            Format::Ggml(Ggml::IQ3_XXS) => $run::<unpack::IQ3_XXS>($($args),*),
+            Format::Ggml(Ggml::IQ3_S) => $run::<unpack::IQ3_S>($($args),*),
+            Format::Ggml(Ggml::IQ4_NL) => $run::<unpack::IQ4_NL>($($args),*),
+            Format::Ggml(Ggml::IQ4_XS) => $run::<unpack::IQ4_XS>($($args),*),
+            Format::Ggml(Ggml::TQ1_0) => $run::<unpack::TQ1_0>($($args),*),
+            Format::Ggml(Ggml::TQ2_0) => $run::<unpack::TQ2_0>($($args),*),
+            Format::Ggml(Ggml::MXFP4) => $run::<unpack::MXFP4>($($args),*),
             Format::Ggml(Ggml::Q4_0) => $run::<unpack::Q4_0>($($args),*),
             Format::Ggml(Ggml::Q4_1) => $run::<unpack::Q4_1>($($args),*),
             Format::Ggml(Ggml::Q5_0) => $run::<unpack::Q5_0>($($args),*),

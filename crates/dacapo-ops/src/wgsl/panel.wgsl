@@ -2,13 +2,14 @@
 // 32-bit word, and the functions of `float.wgsl`. Bytes, lines and steps are counted as there; a panel begins at the word
 // `panel`, and `lane` is the row in it.
 
-// 0 dense, 1 affine, 2 symmetric, 3 minimum for each 32, 4 minimum for each 16, 5 signed for each 16.
+// 0 dense, 1 affine, 2 symmetric, 3 minimum for each 32, 4 minimum for each 16, 5 signed for each 16, 6 wide for each 16,
+// 7 symmetric for each 16.
 override KIND: u32 = 0u;
 // Bits of a code.
 override BITS: u32 = 4u;
-// Affine: values in a group. Symmetric and signed: the code that stands for zero.
+// Affine: values in a group. Symmetric and signed: the code that stands for zero. Wide: twice that.
 override DETAIL: u32 = 0u;
-// Type of dense values, or of affine scales and biases: 0 f32, 1 f16, 2 bf16.
+// Type of dense values, of affine scales and biases, or of symmetric scales: 0 f32, 1 f16, 2 bf16.
 override FLOAT: u32 = 0u;
 
 // Words from one panel to the next.
@@ -31,6 +32,7 @@ fn panel_scale_words(k: u32) -> u32 {
         case 1u: { return k / max(DETAIL, 1u) * select(16u, 32u, FLOAT == 0u); }
         case 2u: { return k / 32u * 8u; }
         case 5u: { return k / 256u * 72u; }
+        case 7u: { return k / 32u * 16u; }
         default: { return k / 256u * 80u; }
     }
 }
@@ -57,7 +59,7 @@ fn panel_byte(first: u32, i: u32) -> u32 {
     return (weight_word(first + i / 4u) >> (8u * (i % 4u))) & 0xffu;
 }
 
-// Scale and bias of a row over step number `step`, a step being 16 values for kinds 4 and 5 and 32 otherwise.
+// Scale and bias of a row over step number `step`, a step being 16 values for kinds from 4 on and 32 otherwise.
 fn panel_scale(panel: u32, k: u32, lane: u32, step: u32) -> vec2<f32> {
     let scales = panel + panel_code_words(k);
     switch KIND {
@@ -66,7 +68,7 @@ fn panel_scale(panel: u32, k: u32, lane: u32, step: u32) -> vec2<f32> {
             return vec2<f32>(panel_float(unit, lane), panel_float(unit, 16u + lane));
         }
         case 2u: {
-            let s = panel_half(scales + step * 8u, lane, 1u);
+            let s = panel_half(scales + step * 8u, lane, FLOAT);
             return vec2<f32>(s, -f32(DETAIL) * s);
         }
         case 3u: {
@@ -82,6 +84,16 @@ fn panel_scale(panel: u32, k: u32, lane: u32, step: u32) -> vec2<f32> {
             let both = panel_byte(unit, (4u + step % 16u) * 16u + lane);
             let d = vec2<f32>(panel_half(unit, lane, 1u), -panel_half(unit, 16u + lane, 1u));
             return vec2<f32>(times(d.x, f32(both & 15u)), times(d.y, f32(both >> 4u)));
+        }
+        case 6u: {
+            let unit = scales + step / 16u * 80u;
+            let byte = panel_byte(unit, (4u + step % 16u) * 16u + lane);
+            let s = times(bitcast<f32>(weight_word(unit + lane)), f32(i32(byte << 24u) >> 24u));
+            return vec2<f32>(s, times(-0.5 * f32(DETAIL), s));
+        }
+        case 7u: {
+            let s = panel_half(scales + step * 8u, lane, 1u);
+            return vec2<f32>(s, times(-f32(DETAIL), s));
         }
         default: {
             let unit = scales + step / 16u * 72u;

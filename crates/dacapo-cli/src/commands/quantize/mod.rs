@@ -47,10 +47,10 @@ pub struct Args {
     #[arg(short, long, value_name = "B", value_parser = number(2..=8))]
     bits: Option<usize>,
     /// Weights that share a scale: 32, 64 or 128 [default: 64]
-    #[arg(short, long, value_name = "G", value_parser = number(32..=128), requires = "bits")]
+    #[arg(short, long, value_name = "G", value_parser = number(32..=128), conflicts_with = "gguf_type")]
     group: Option<usize>,
     /// How the codes of an MLX folder become weights
-    #[arg(long, value_enum, requires = "bits")]
+    #[arg(long, value_enum, conflicts_with = "gguf_type")]
     mode: Option<Mode>,
     /// Type of the weights in a GGUF file, such as Q8_0, Q4_K_M or F16
     #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = str::parse::<Mix>)]

@@ -278,10 +278,13 @@ macro_rules! instance {
             (3, false) => $run::<3, false>,
             (3, true) => $run::<3, true>,
             (4, false) => $run::<4, false>,
+            (4, true) => $run::<4, true>,
             (5, false) => $run::<5, false>,
+            (5, true) => $run::<5, true>,
             (6, false) => $run::<6, false>,
             (6, true) => $run::<6, true>,
             (8, false) => $run::<8, false>,
+            (8, true) => $run::<8, true>,
             (bits, half) => unreachable!("no format has codes of {bits} bits (steps of 16: {half})"),
         }
     };

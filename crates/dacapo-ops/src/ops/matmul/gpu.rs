@@ -230,10 +230,16 @@ fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
         Scales::Affine { group, float } => {
             plan.constant("SCALES", 1).constant("GROUP", u32::from(group)).constant("FLOAT", float as u32)
         }
-        Scales::Symmetric { zero } => plan.constant("SCALES", 2).constant("ZERO", u32::from(zero)),
+        Scales::Symmetric { zero, float } => {
+            plan.constant("SCALES", 2).constant("ZERO", u32::from(zero)).constant("FLOAT", float as u32)
+        }
         Scales::MinPer32 => plan.constant("SCALES", 3),
         Scales::MinPer16 => plan.constant("SCALES", 4),
         Scales::SignedPer16 { zero } => plan.constant("SCALES", 5).constant("ZERO", u32::from(zero)),
+        Scales::WidePer16 { twice_zero } => {
+            plan.constant("SCALES", 6).constant("ZERO", u32::from(twice_zero))
+        }
+        Scales::SymmetricPer16 { zero } => plan.constant("SCALES", 7).constant("ZERO", u32::from(zero)),
     }
 }
 

@@ -3,12 +3,12 @@
 
 // Bits of a code: 2, 3, 4, 5, 6 or 8.
 override BITS: u32 = 4u;
-// How scales are stored: 1 affine, 2 symmetric, 3 MinPer32, 4 MinPer16, 5 SignedPer16.
+// How scales are stored: 1 affine, 2 symmetric, 3 MinPer32, 4 MinPer16, 5 SignedPer16, 6 WidePer16, 7 SymmetricPer16.
 override SCALES: u32 = 1u;
-// Affine: values in a group, and their type: 0 f32, 1 f16, 2 bf16.
+// Affine: values in a group. Affine and symmetric: the type of scales: 0 f32, 1 f16, 2 bf16.
 override GROUP: u32 = 64u;
 override FLOAT: u32 = 1u;
-// Symmetric and SignedPer16: the code that stands for zero.
+// Symmetric, SignedPer16 and SymmetricPer16: the code that stands for zero; WidePer16: twice that.
 override ZERO: u32 = 0u;
 // Blocks of 32 values in a row.
 override BLOCKS: u32 = 2u;
@@ -18,9 +18,9 @@ override MOVED: f32 = select(0.0, 128.0, BITS == 8u);
 // Whether a block has two steps of 16 values rather than one of 32.
 override HALVES: bool = SCALES >= 4u;
 // From one panel to the next, in vec4: codes, then scales, in whole lines of four.
-override UNIT: u32 = select(select(256u, 32u, SCALES == 2u), GROUP, SCALES == 1u);
+override UNIT: u32 = select(select(256u, 32u, SCALES == 2u || SCALES == 7u), GROUP, SCALES == 1u);
 override UNIT_VECS: u32 = select(
-    select(select(20u, 18u, SCALES == 5u), 2u, SCALES == 2u),
+    select(select(select(20u, 18u, SCALES == 5u), 4u, SCALES == 7u), 2u, SCALES == 2u),
     select(4u, 8u, FLOAT == 0u),
     SCALES == 1u,
 );
@@ -182,8 +182,23 @@ fn load_scale(panel: u32, quad: u32, block: u32) -> Scale {
     if SCALES == 1u {
         x = load_affine(unit, quad);
     } else if SCALES == 2u {
+        if FLOAT == 2u {
+            x.s = four_bfloats(half_of(weight_vec(unit + quad / 2u), quad % 2u == 1u));
+        } else {
+            x.s = quad_halves(unit, quad);
+        }
+        x.b = x.s * -f32(ZERO);
+    } else if SCALES == 6u {
+        let d = bitcast<vec4<f32>>(weight_vec(unit + quad));
+        x.s = d * four_signed_bytes(quad_bytes(unit + 4u + 2u * step, quad));
+        x.b = x.s * (-0.5 * f32(ZERO));
+        x.s_last = d * four_signed_bytes(quad_bytes(unit + 5u + 2u * step, quad));
+        x.b_last = x.s_last * (-0.5 * f32(ZERO));
+    } else if SCALES == 7u {
         x.s = quad_halves(unit, quad);
         x.b = x.s * -f32(ZERO);
+        x.s_last = quad_halves(unit + 2u, quad);
+        x.b_last = x.s_last * -f32(ZERO);
     } else if SCALES == 3u {
         x.s = quad_halves(unit, quad) * four_bytes(quad_bytes(unit + 4u + step, quad));
         x.b = -quad_halves(unit + 2u, quad) * four_bytes(quad_bytes(unit + 12u + step, quad));
@@ -204,5 +219,6 @@ fn load_scale(panel: u32, quad: u32, block: u32) -> Scale {
         x.b_last = x.s_last * -f32(ZERO);
     }
     x.b = x.b + MOVED * x.s;
+    x.b_last = x.b_last + MOVED * x.s_last;
     return x;
 }

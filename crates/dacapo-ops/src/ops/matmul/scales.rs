@@ -33,7 +33,20 @@ unsafe fn expand_unit<V: Vector>(scales: Scales, unit: *const u8, lane: usize, o
             let b = load::<V>(float, unit.add((ROWS + lane) * float.size()));
             (0..steps).for_each(|step| put(step, s, b));
         }
-        Scales::Symmetric { zero } => put(0, half(0), V::mul(V::splat(-(zero as f32)), half(0))),
+        Scales::Symmetric { zero, float } => {
+            let s = load::<V>(float, unit.add(2 * lane));
+            put(0, s, V::mul(V::splat(-(zero as f32)), s));
+        }
+        Scales::SymmetricPer16 { zero } => {
+            (0..steps).for_each(|step| put(step, half(step), V::mul(V::splat(-(zero as f32)), half(step))));
+        }
+        Scales::WidePer16 { twice_zero } => {
+            let d = load::<V>(Float::F32, unit.add(4 * lane));
+            for step in 0..steps {
+                let s = V::mul(d, V::to_float(V::load_i8(unit.add((4 + step) * ROWS + lane))));
+                put(step, s, V::mul(V::splat(-0.5 * twice_zero as f32), s));
+            }
+        }
         Scales::MinPer32 => {
             let (d, dmin) = (half(0), V::mul(V::splat(-1.0), half(1)));
             for step in 0..steps {

@@ -5,7 +5,7 @@ use dacapo::{Binding, CpuTwin, Kernel, OpKind};
 
 use crate::quant::panel::{PanelFormat, ROWS};
 use crate::quant::repack::{NonFinite, repack_panel};
-use crate::quant::{Float, Format, Ggml, Source};
+use crate::quant::{Float, Format, Fp, Ggml, Source};
 
 /// Weights whose scales lie among the codes, and dense ones.
 pub static REPACK: Kernel = Kernel {
@@ -16,7 +16,7 @@ pub static REPACK: Kernel = Kernel {
     gpu: None,
 };
 
-/// Weights with scales and biases in arrays of their own.
+/// Weights with scales in an array of their own, and biases if they have any.
 pub static REPACK_AFFINE: Kernel = Kernel {
     name: "repack_affine",
     kind: OpKind::Copy,
@@ -51,6 +51,8 @@ pub(crate) fn encode(format: Format) -> u32 {
             1 | (bits as u32) << 8 | (group as u32) << 16 | (float as u32) << 24
         }
         Format::Ggml(g) => 2 | (g as u32) << 8,
+        Format::Fp(fp) => 3 | (fp as u32) << 8,
+        Format::Fp8 { float } => 4 | (float as u32) << 24,
     }
 }
 
@@ -60,6 +62,8 @@ fn decode(word: u32) -> Option<Format> {
         0 => Some(Format::Dense(*Float::ALL.get(high as usize)?)),
         1 => Some(Format::Affine { bits: low, group: middle, float: *Float::ALL.get(high as usize)? }),
         2 => Some(Format::Ggml(*Ggml::ALL.get(low as usize)?)),
+        3 => Some(Format::Fp(*Fp::ALL.get(low as usize)?)),
+        4 => Some(Format::Fp8 { float: *Float::ALL.get(high as usize)? }),
         _ => None,
     }
 }
@@ -122,6 +126,6 @@ mod tests {
         for format in Format::all() {
             assert_eq!(decode(encode(format)), Some(format));
         }
-        assert_eq!(decode(3), None);
+        assert_eq!(decode(5), None);
     }
 }

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""What `dacapo quantize` writes, read by others: MLX, mlx-lm, gguf-py and, where it is installed, llama.cpp.
+
+    python tools/oracles/converted.py target/release/dacapo
+
+Needs mlx, mlx-lm, gguf, numpy, safetensors; llama-cpp-python if there. Converts the tiny checkpoints of the tests and the demo
+model. Codes must be those of MLX's own quantizer, tokens of a text the same, and logits near those of Dacapo with
+activations that are not quantized.
+"""
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import mlx.core as mx
+import numpy as np
+from mlx_lm import load
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "crates/dacapo-lm/tests/fixtures/models"
+TEXT = "Once upon a time, there were 12 cats."
+
+
+def run(*arguments):
+    done = subprocess.run([DACAPO, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, (arguments, done.stderr)
+    return done.stdout
+
+
+def logits(model, folder):
+    out = folder / "logits.safetensors"
+    run("logits", "--model", model, "--prompt", TEXT, "--out", out, "--exact", "--device", "cpu")
+    found = load_file(out)
+    return found["tokens"], found["logits"]
+
+
+def difference(found, expected):
+    centred = [a - a.mean(-1, keepdims=True) for a in (found, expected)]
+    return float(np.abs(centred[0] - centred[1]).max() / centred[1].std())
+
+
+def check_codes(source, out, bits, group):
+    """Bytes of a folder made of plain ones are those of MLX."""
+    before = {k: v for p in sorted(source.glob("*.safetensors")) if "reference" not in p.name for k, v in mx.load(str(p)).items()}
+    after = mx.load(str(out / "model.safetensors"))
+    for name, value in before.items():
+        module = name.removesuffix(".weight")
+        if f"{module}.scales" not in after:
+            assert name in after and mx.array_equal(value, after[name]), name
+            continue
+        for part, array in zip(("weight", "scales", "biases"), mx.quantize(value, group_size=group, bits=bits)):
+            assert after[f"{module}.{part}"].dtype == array.dtype and mx.array_equal(after[f"{module}.{part}"], array), (name, part)
+
+
+def check_folder(source, bits, group, folder, plain):
+    out = folder / "mlx"
+    run("quantize", source, out, "--bits", bits, "--group", group, "--force")
+    if plain:
+        check_codes(source, out, bits, group)
+    model, tokenizer = load(str(out))
+    tokens, expected = logits(out, folder)
+    ids = tokenizer.encode(TEXT)
+    assert list(ids) == list(tokens), (ids, tokens)
+    # Widened, or MLX would add up in the type of the weights.
+    model.set_dtype(mx.float32)
+    found = np.array(model(mx.array([ids])).astype(mx.float32))[0]
+    error = difference(found, expected)
+    # mlx-lm leaves mistral's windows out.
+    assert error < 2e-3 or "mistral" in str(source), error
+    return error
+
+
+def check_gguf(source, kind, folder):
+    out = folder / "out.gguf"
+    run("quantize", source, out, "--type", kind, "--force")
+    reader = gguf.GGUFReader(out)
+    for tensor in reader.tensors:
+        assert np.isfinite(gguf.quants.dequantize(tensor.data, tensor.tensor_type)).all(), tensor.name
+    try:
+        import llama_cpp
+    except ImportError:
+        return None
+    model = llama_cpp.Llama(str(out), n_ctx=128, logits_all=True, n_threads=2, verbose=False, type_k=0, type_v=0)
+    tokens, expected = logits(out, folder)
+    ids = model.tokenize(TEXT.encode(), add_bos=True, special=True)
+    assert list(ids) == list(tokens), (ids, tokens)
+    model.eval(ids)
+    error = difference(np.array(model.scores[:len(ids)], np.float32), expected)
+    assert error < 0.5, error
+    return error
+
+
+def main():
+    names = [f["name"] for f in json.loads((MODELS / "index.json").read_text())]
+    sources = [(name, MODELS / name) for name in names if name.split("-")[0] in ("hf", "mlx")]
+    sources += [(name, MODELS / name / "model.gguf") for name in names if name.startswith("gguf")]
+    sources += [("demo", ROOT / "models/demo/mlx"), ("demo-gguf", ROOT / "models/demo/demo-q4_0.gguf")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in sources:
+            found = [check_folder(source, bits, 32, Path(folder), name.startswith("hf")) for bits in (4, 8)]
+            found += [check_gguf(source, kind, Path(folder)) for kind in ("Q8_0", "Q4_K_M")]
+            print(name, *["-" if e is None else f"{e:.1e}" for e in found], flush=True)
+
+
+if __name__ == "__main__":
+    DACAPO = sys.argv[1]
+    main()

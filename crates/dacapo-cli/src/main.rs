@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod conversation;
 mod error;
+mod hub;
 mod interrupt;
 mod open;
 mod output;

@@ -8,6 +8,7 @@ use dacapo_lm::{Checkpoint, LoadOptions, Model};
 
 use crate::args::{DeviceChoice, RunArgs, SourceArgs};
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::progress::{Progress, Unit};
 
 /// A model that is ready to run.
@@ -28,10 +29,10 @@ pub fn name(source: &SourceArgs) -> String {
 /// Opens the checkpoint without loading weights.
 ///
 /// # Errors
-/// Those of [`Checkpoint::open`].
+/// Those of [`Checkpoint::open`] and of [`hub::find`].
 pub fn checkpoint(source: &SourceArgs) -> Result<Checkpoint> {
     match &source.model {
-        Some(path) => Ok(Checkpoint::open(path)?),
+        Some(path) => Ok(Checkpoint::open(hub::find(path)?)?),
         None => Ok(dacapo_lm::demo()?),
     }
 }

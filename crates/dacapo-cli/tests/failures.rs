@@ -187,3 +187,22 @@ mod full_disk {
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(130), ""));
     }
 }
+
+#[test]
+fn models_are_found_in_the_cache_of_hugging_face() {
+    let cache = tempfile::tempdir().unwrap();
+    let repository = cache.path().join("hub/models--someone--demo");
+    let snapshot = repository.join("snapshots/0123abc");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repository.join("refs")).unwrap();
+    std::fs::write(repository.join("refs/main"), "0123abc").unwrap();
+    std::fs::copy(common::repository("models/demo/demo-q4_0.gguf"), snapshot.join("demo.gguf")).unwrap();
+    let run = |model: &str| {
+        let mut command = common::dacapo(&["inspect", "--model", model]);
+        command.env("HF_HOME", cache.path()).env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE");
+        command.output().unwrap()
+    };
+    assert!(common::stdout_of(&run("someone/demo")).contains("qwen3"));
+    let line = common::failure(&run("someone/else"));
+    assert!(line.starts_with("dacapo: someone/else: expected a file, a folder, or a model"), "{line}");
+}

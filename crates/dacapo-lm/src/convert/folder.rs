@@ -113,7 +113,7 @@ fn inputs<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig) -> Result<Vec<Inp
             for input in &mut inputs {
                 let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));
                 if rotated && model.rope.interleaved {
-                    input.order = Order::ToHalves(model.head_dim);
+                    input.reorder(Order::ToHalves(model.head_dim))?;
                 }
                 // The two formats name all tensors of these architectures; what is left is none of the model's.
                 if input.name == input.file_name {
@@ -215,7 +215,7 @@ fn header(shard: &[(Input<'_>, Form)], file: &str, weight_map: &mut Map<String, 
         let with_last = |last: usize| [&input.shape[..input.shape.len().max(1) - 1], &[last]].concat();
         match *form {
             Form::Affine { bits, group, float } => {
-                let module = input.name.trim_end_matches(".weight");
+                let module = input.name.strip_suffix(".weight").unwrap_or(&input.name);
                 let (width, rows) = (input.width(), input.rows());
                 let (words, groups) = (width / 32 * bits as usize, width / group as usize);
                 add(input.name.clone(), "U32", &with_last(words), (4 * words * rows) as u64);

@@ -149,7 +149,7 @@ fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) ->
         })?;
         let permuted = ["attn_q.", "attn_k."].iter().any(|part| name.contains(part));
         if permuted && ["llama", "mistral"].contains(&model.architecture.as_str()) {
-            input.order = Order::ToPairs(model.head_dim);
+            input.reorder(Order::ToPairs(model.head_dim))?;
         }
         let kind = match is_quantized(&name, &input) {
             true => mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings),

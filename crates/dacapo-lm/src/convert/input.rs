@@ -80,6 +80,33 @@ impl<'a> Input<'a> {
         Ok(inputs)
     }
 
+    /// Changes the order of rows, which must be whole heads.
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`] if they are not.
+    pub(super) fn reorder(&mut self, order: Order) -> Result<()> {
+        let rows = self.shape.first().copied().unwrap_or(0);
+        let head = match order {
+            Order::Same => 1,
+            Order::ToPairs(head) | Order::ToHalves(head) => head,
+        };
+        if !rows.is_multiple_of(head) || self.shape.len() > 2 {
+            let mut expected = self.shape.clone();
+            expected.truncate(2);
+            if let Some(rows) = expected.first_mut() {
+                *rows = rows.next_multiple_of(head);
+            }
+            return Err(Error::WrongShape {
+                path: self.parts[0].file.path().to_path_buf(),
+                tensor: self.parts[0].file_name.clone(),
+                expected,
+                found: self.shape.clone(),
+            });
+        }
+        self.order = order;
+        Ok(())
+    }
+
     /// Number of values.
     pub(super) fn values(&self) -> usize {
         self.shape.iter().product()

@@ -106,6 +106,7 @@ fn add_types(keys: &mut Keys, mix: Mix) {
 /// # Errors
 /// [`Error::Unconvertible`](crate::Error::Unconvertible) if GGUF has no words for it.
 pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Keys> {
+    check_widths(checkpoint, model)?;
     let architecture = gguf_architecture(model);
     let mut keys = Keys::default();
     keys.string("general.architecture", architecture);
@@ -137,6 +138,15 @@ pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix
     vocabulary::add(&mut keys, checkpoint, model)?;
     add_types(&mut keys, mix);
     Ok(keys)
+}
+
+/// Checks the widths by which lists are made against tensors, so that files cannot ask for more than they hold.
+fn check_widths(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
+    let query = "model.layers.0.self_attn.q_proj";
+    for (path, rows) in [("model.embed_tokens", model.vocab_size), (query, model.heads * model.head_dim)] {
+        checkpoint.linear(path, rows, model.hidden_size)?;
+    }
+    Ok(())
 }
 
 /// The name that llama.cpp has for the architecture.

@@ -1,7 +1,7 @@
 //! Products of every kind of weight with few and with many tokens. Integer sums of a step are exact; what remains is the
 //! order in which f32 sums are taken.
 
-use dacapo_ops::quant::{Float, Format, Ggml};
+use dacapo_ops::quant::{Float, Format, Fp, Ggml};
 use dacapo_ops::{Activation, Int8Buffers};
 
 use super::weights::random_weight;
@@ -68,6 +68,7 @@ fn quantized_formats() -> Vec<Format> {
         affine(8, 64, Float::F16),
     ];
     formats.extend(Ggml::ALL.map(Format::Ggml));
+    formats.extend([Fp::MxFp4, Fp::NvFp4].map(Format::Fp));
     formats
 }
 

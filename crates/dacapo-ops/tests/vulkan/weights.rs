@@ -1,6 +1,6 @@
 //! Weights in panels, and int8 activations: exact.
 
-use dacapo_ops::quant::{Float, Format, Ggml};
+use dacapo_ops::quant::{Float, Format, Fp, Ggml};
 use dacapo_ops::{Weight, WeightSource};
 
 use super::{Bench, Rng, both, same, same_words};
@@ -31,12 +31,32 @@ pub fn random_weight(bench: &Bench, format: Format, n: usize, k: usize, seed: u6
                     let size = if i % 5 == 0 { 1e-6 } else { 0.05 };
                     block[at..at + 2].copy_from_slice(&floats(1, size, Float::F16, &mut rng));
                 }
+                if ggml == Ggml::MXFP4 {
+                    block[0] = power(i, &mut rng);
+                }
             }
+        }
+        Format::Fp(fp) => {
+            let bytes = format.scale_bytes(n, k);
+            let scale = |i: usize| match fp {
+                Fp::NvFp4 => 0x10 + rng.next_u64() as u8 % 8,
+                _ => power(i, &mut rng),
+            };
+            scales = Some((upload((0..bytes).map(scale).collect()), upload(vec![])));
+        }
+        Format::Fp8 { float } => {
+            let count = format.scale_bytes(n, k) / float.size();
+            scales = Some((upload(floats(count, 0.05, float, &mut rng)), upload(vec![])));
         }
     }
     let source = WeightSource { format, n, k, codes: upload(codes), scales };
     let weight = Weight::load(&cpu, &source).expect("loads");
     weight.to_device(&bench.device).expect("memory")
+}
+
+/// A power of two as a byte: about 2^-5, now and then one so small that f16 does not have it.
+fn power(i: usize, rng: &mut Rng) -> u8 {
+    if i.is_multiple_of(5) { 10 + (rng.next_u64() % 2) as u8 } else { 118 + rng.next_u64() as u8 % 8 }
 }
 
 /// Where a GGML block's f16 fields lie.
@@ -47,6 +67,10 @@ fn float_fields(format: Ggml) -> &'static [usize] {
         Ggml::Q2_K => &[80, 82],
         Ggml::Q3_K => &[108],
         Ggml::Q6_K => &[208],
+        Ggml::TQ1_0 => &[52],
+        Ggml::TQ2_0 => &[64],
+        Ggml::MXFP4 => &[],
+        _ => &[0],
     }
 }
 

@@ -14,7 +14,7 @@ use crate::args::{DeviceChoice, device, number};
 use crate::error::{Error, Result};
 use crate::interrupt::Watch;
 use crate::progress::{Progress, Unit};
-use crate::{output, units};
+use crate::{hub, output, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,7 @@ enum Mode {
 #[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("target").required(true).args(["bits", "gguf_type"])))]
 pub struct Args {
-    /// The checkpoint: a folder, a .gguf file, or a .safetensors file beside its config.json
+    /// The checkpoint: a folder, a file, or a name, as with --model of other verbs
     #[arg(value_name = "IN")]
     source: PathBuf,
     /// What to write: a folder with --bits, a file with --type
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     // What cannot be read should not be found out after an hour.
     let text = args.measure.as_ref().map(|file| measure::text(file.as_deref())).transpose()?;
-    let checkpoint = Checkpoint::open(&args.source)?;
+    let checkpoint = Checkpoint::open(hub::find(&args.source)?)?;
     let converted = write(&checkpoint, args, target)?;
     let measured = text.map(|text| measure::run(args, &checkpoint, &text)).transpose()?;
     let report = Report {

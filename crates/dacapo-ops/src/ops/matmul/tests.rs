@@ -7,7 +7,7 @@ use super::product::{Rows, product, scratch_len};
 use crate::ops::quantize::cpu::quantize;
 use crate::quant::panel::{PanelFormat, Panels, ROWS};
 use crate::quant::repack::repack_panel;
-use crate::quant::{Float, Format, Ggml};
+use crate::quant::{Float, Format, Fp, Ggml};
 use crate::simd::Level;
 use crate::testing::{Sample, normal};
 
@@ -95,6 +95,7 @@ fn assert_close(found: &[f32], (expected, magnitude): &(Vec<f64>, Vec<f64>), lim
 fn formats() -> Vec<Format> {
     let mut formats: Vec<Format> = Float::ALL.into_iter().map(Format::Dense).collect();
     formats.extend(Ggml::ALL.into_iter().map(Format::Ggml));
+    formats.extend([Fp::MxFp4, Fp::NvFp4].map(Format::Fp));
     for (i, bits) in crate::quant::affine::BITS.into_iter().enumerate() {
         for (j, group) in crate::quant::affine::GROUPS.into_iter().enumerate() {
             formats.push(Format::Affine { bits, group, float: Float::ALL[(i + j) % 3] });

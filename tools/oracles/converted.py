@@ -101,7 +101,7 @@ def main():
     sources += [("demo", ROOT / "models/demo/mlx"), ("demo-gguf", ROOT / "models/demo/demo-q4_0.gguf")]
     with tempfile.TemporaryDirectory() as folder:
         for name, source in sources:
-            found = [check_folder(source, bits, 32, Path(folder), name.startswith("hf")) for bits in (4, 8)]
+            found = [check_folder(source, bits, 32, Path(folder), name.startswith("hf") and not name.endswith("fp8")) for bits in (4, 8)]
             found += [check_gguf(source, kind, Path(folder)) for kind in ("Q8_0", "Q4_K_M")]
             print(name, *["-" if e is None else f"{e:.1e}" for e in found], flush=True)
 

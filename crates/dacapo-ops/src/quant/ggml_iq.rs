@@ -51,7 +51,7 @@ fn through(table: &[i8; 16], bytes: &[u8]) -> [i8; 32] {
 /// A ternary digit: the `place`-th, from the highest, of the five in a byte, which is a fraction of 256.
 fn digit(byte: u8, place: u32) -> i8 {
     let rest = byte.wrapping_mul(3u8.pow(place));
-    (u16::from(rest) * 3 >> 8) as i8 - 1
+    ((u16::from(rest) * 3) >> 8) as i8 - 1
 }
 
 /// Ternary value `i` of TQ1_0: five in each of 48 bytes, those of the first 32 bytes 32 apart and of the others 16, then

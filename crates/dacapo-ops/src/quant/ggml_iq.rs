@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn signs_are_even_in_number() {
-        assert!((0..128).all(|bits| even_signs(bits).count_ones() % 2 == 0));
+        assert!((0..128).all(|bits| even_signs(bits).count_ones().is_multiple_of(2)));
         assert_eq!(even_signs(1), 0x81);
     }
 }

@@ -20,6 +20,9 @@ mod large;
 mod matmul;
 #[path = "../vulkan/norms.rs"]
 mod norms;
+#[path = "../vulkan/passes.rs"]
+mod passes;
+mod plans;
 mod planted;
 #[path = "../vulkan/pointwise.rs"]
 mod pointwise;

@@ -11,7 +11,7 @@ mod gpu;
 mod support;
 
 use dacapo::gpu::GpuCaps;
-use dacapo::{Device, DeviceOptions, DeviceSelect, MetalOptions, MetalReplay};
+use dacapo::{DType, Device, DeviceOptions, DeviceSelect, MetalOptions, MetalReplay};
 use dacapo_lm::{LoadOptions, Model, Sampling, Stage};
 use gpu::{assert_real_widths_agree, assert_tokens_are_prepared_within_attention, demo, pass, story};
 use support::fixtures::{Fixture, for_all};
@@ -151,5 +151,29 @@ fn prompts_are_multiplied_by_matrices() {
 #[test]
 fn a_model_of_real_widths_agrees_with_the_cpu() {
     assert_real_widths_agree(&device(MetalReplay::Reencode), 40);
+    assert_silent();
+}
+
+/// Where a fusion would need more threadgroup memory than there is, its parts run.
+#[test]
+fn what_does_not_fit_is_not_fused() {
+    let names = |device: &Device, dim: usize| {
+        let row = || device.transient(DType::F32, &[1, dim]).unwrap();
+        let (x, y, sum, out) = (row(), row(), row(), row());
+        let weight = device.transient(DType::F32, &[dim]).unwrap();
+        let mut encoder = device.encoder("norm").unwrap();
+        encoder.start_capture().unwrap();
+        dacapo_ops::rms_norm_add(&mut encoder, &x, &y, &weight, &sum, &out, 1e-6).unwrap();
+        let into = dacapo_ops::Int8Buffers::transient(device, dim).unwrap();
+        dacapo_ops::Activation::quantize(&mut encoder, &out, &into).unwrap();
+        let (graph, report) = encoder.take_capture().unwrap().fuse(device, dacapo_ops::FUSIONS);
+        let names: Vec<&str> = graph.nodes().iter().map(|node| node.kernel().name).collect();
+        (names, report.refused.iter().map(|refused| refused.why.to_string()).collect::<String>())
+    };
+    let small = GpuCaps { shared_memory: 3 << 10, workgroup_size: 128, ..GpuCaps::default() };
+    let (found, why) = names(&held_to(small, MetalReplay::Auto), 4096);
+    assert_eq!(found, ["rms_norm_add", "quantize_q8"], "{why}");
+    assert!(why.contains("bytes of workgroup memory; the device has 3072"), "{why}");
+    assert_eq!(names(&device(MetalReplay::Auto), 4096).0, ["rms_norm_add_q8"]);
     assert_silent();
 }

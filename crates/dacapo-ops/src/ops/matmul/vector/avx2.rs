@@ -13,6 +13,7 @@ pub struct Avx2;
 impl Vector for Avx2 {
     const LANES: usize = 8;
     const TOKENS: usize = 4;
+    const TILE: (usize, usize) = (1, 4);
     type Float = __m256;
     type Word = __m256i;
     /// Up to 4 bits: pairs of products as i16, of which eight of magnitude 2 * 15 * 127 fit. Otherwise i32.
@@ -84,7 +85,12 @@ impl Vector for Avx2 {
         _mm256_cvtepi32_ps(a)
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> __m256i {
+    unsafe fn store_words(to: *mut u8, value: __m256i) {
+        _mm256_storeu_si256(to.cast(), value)
+    }
+    #[inline(always)]
+    unsafe fn sum_from(_: i32) -> __m256i {
+        // Not every sum has room for an offset while it is made.
         _mm256_setzero_si256()
     }
     #[inline(always)]
@@ -109,8 +115,9 @@ impl Vector for Avx2 {
         _mm256_add_epi32(sum, sums)
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>(sum: __m256i) -> __m256i {
-        if BITS <= 4 { _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) } else { sum }
+    unsafe fn sum_finish<const BITS: usize>(sum: __m256i, offset: i32) -> __m256i {
+        let sum = if BITS <= 4 { _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) } else { sum };
+        _mm256_add_epi32(sum, _mm256_set1_epi32(offset))
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {

@@ -15,6 +15,7 @@ pub struct Neon;
 impl Vector for Neon {
     const LANES: usize = 4;
     const TOKENS: usize = 4;
+    const TILE: (usize, usize) = (1, 6);
     type Float = float32x4_t;
     type Word = uint32x4_t;
     /// Two partial sums for each row: rows 0 and 1, rows 2 and 3.
@@ -88,7 +89,11 @@ impl Vector for Neon {
         vcvtq_f32_s32(vreinterpretq_s32_u32(a))
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> [int32x4_t; 2] {
+    unsafe fn store_words(to: *mut u8, value: uint32x4_t) {
+        vst1q_u8(to, vreinterpretq_u8_u32(value))
+    }
+    #[inline(always)]
+    unsafe fn sum_from(_: i32) -> [int32x4_t; 2] {
         [vdupq_n_s32(0); 2]
     }
     #[inline(always)]
@@ -112,8 +117,8 @@ impl Vector for Neon {
         [vpadalq_s16(vpadalq_s16(first, low), lift), vpadalq_s16(vpadalq_s16(second, high), lift)]
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>([first, second]: [int32x4_t; 2]) -> uint32x4_t {
-        vreinterpretq_u32_s32(vpaddq_s32(first, second))
+    unsafe fn sum_finish<const BITS: usize>([first, second]: [int32x4_t; 2], offset: i32) -> uint32x4_t {
+        vreinterpretq_u32_s32(vaddq_s32(vpaddq_s32(first, second), vdupq_n_s32(offset)))
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}

@@ -75,6 +75,11 @@ impl Scales {
         }
     }
 
+    /// Bytes of the units before value `k`, the first of a unit or the end of a row.
+    pub const fn bytes_before(self, k: usize) -> usize {
+        k / self.unit() * self.unit_bytes()
+    }
+
     /// Values that loops take as sharing one s and b: 16 or 32.
     pub const fn step(self) -> usize {
         match self {

@@ -74,20 +74,6 @@ pub(super) unsafe fn unpack<V: Vector, const BITS: usize>(block: *const u8, j: u
     }
 }
 
-/// How far ahead codes are asked for, in bytes: about what one core must have in flight to keep memory busy.
-const PREFETCH: usize = 4096;
-
-/// Asks for the codes of a block that lies [`PREFETCH`] ahead; with one token a pass is bound by memory.
-///
-/// # Safety
-/// That of [`Vector`].
-#[inline(always)]
-pub(super) unsafe fn prefetch<V: Vector, const BITS: usize>(codes: *const u8) {
-    for line in 0..BITS {
-        V::prefetch(codes.wrapping_add(PREFETCH + 64 * line));
-    }
-}
-
 #[inline(always)]
 unsafe fn unpack_blocks<V: Vector, const BITS: usize>(codes: &[u8], bytes: &mut [u8]) {
     for (block, bytes) in codes.chunks_exact(64 * BITS).zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {

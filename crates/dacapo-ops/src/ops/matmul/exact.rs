@@ -2,7 +2,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
-use super::codes::{prefetch, substeps, unpack};
+use super::codes::{substeps, unpack};
 use super::pack;
 use super::vector::{Vector, for_levels};
 use crate::quant::panel::{BLOCK, ROWS};
@@ -33,6 +33,9 @@ pub struct Input<'a> {
     /// Their sums over each step, for each group `[k / step, M]`.
     pub sums: &'a [f32],
 }
+
+/// How far ahead codes are asked for, in bytes, for one token: a pass is bound by memory then.
+const PREFETCH: usize = 4096;
 
 /// What one pass of a loop works on, past the point where lengths were checked.
 struct Pass {
@@ -81,7 +84,9 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
     let mut acc = pass.load::<V, M>();
     for _ in 0..pass.blocks {
         if M == 1 {
-            prefetch::<V, BITS>(codes);
+            for line in 0..BITS {
+                V::prefetch(codes.wrapping_add(PREFETCH + 64 * line));
+            }
         }
         let mut sum = [V::splat(0.0); M];
         substeps!(J => {

@@ -8,7 +8,7 @@
 
 use super::codes::{BLOCK_BYTES, META, code_sum, substeps};
 use super::scales::Layout;
-use super::vector::{Vector, for_levels};
+use super::vector::{Vector, for_levels, of_level};
 use crate::quant::panel::{BLOCK, ROWS, Scales};
 use crate::simd::Level;
 
@@ -17,15 +17,7 @@ pub const PANELS: usize = 2;
 
 /// Most tokens of a tile at this level.
 fn most(level: Level) -> usize {
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => super::vector::avx512::Avx512::TILE.1,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => super::vector::avx2::Avx2::TILE.1,
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => super::vector::neon::Neon::TILE.1,
-        _ => super::vector::scalar::Scalar::TILE.1,
-    }
+    of_level!(level, V => V::TILE.1)
 }
 
 /// First token and size of each tile: as few as `most` allows, as even as they can be.

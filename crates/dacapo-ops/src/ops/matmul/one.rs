@@ -2,7 +2,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
-use super::codes::{META, code_sum, prefetch, substeps, unpack};
+use super::codes::{META, code_sum, substeps, unpack};
 use super::scales::Layout;
 use super::vector::{Vector, for_levels};
 use crate::quant::panel::{BLOCK, ROWS, Scales};
@@ -21,6 +21,65 @@ pub struct Chunk<'a> {
     pub meta: &'a [f32],
     /// For each row a sum.
     pub acc: &'a mut [f32; ROWS],
+    /// What will be read after this.
+    pub next: Next<'a>,
+}
+
+/// Codes and scales of the range after this one. They come from elsewhere in memory, which no prefetcher of a processor foresees.
+#[derive(Debug, Clone, Copy)]
+pub struct Next<'a> {
+    /// Its codes.
+    pub codes: &'a [u8],
+    /// Its scales, as the panel has them.
+    pub scales: &'a [u8],
+}
+
+/// How far ahead codes are asked for, in bytes: about what one core must have in flight to keep memory busy.
+const PREFETCH: usize = 4096;
+
+/// Asks for what will be read: codes [`PREFETCH`] bytes ahead, and the scales of the range that comes next, in step with the
+/// blocks of this one.
+struct Ahead {
+    codes: *const u8,
+    next_codes: *const u8,
+    next_scales: *const u8,
+    scales_per_block: usize,
+    /// Blocks until codes come from the next range.
+    left: usize,
+}
+
+impl Ahead {
+    fn new(chunk: &Chunk<'_>, block_bytes: usize) -> Self {
+        let (blocks, distance) = (chunk.q.len() / BLOCK, PREFETCH / block_bytes);
+        let codes = chunk.codes.as_ptr();
+        // A range shorter than the distance: the next one from where its codes should be by now.
+        let skip = distance.saturating_sub(blocks) * block_bytes;
+        Ahead {
+            codes: codes.wrapping_add(distance * block_bytes),
+            next_codes: chunk.next.codes.as_ptr().wrapping_add(skip),
+            next_scales: chunk.next.scales.as_ptr(),
+            scales_per_block: chunk.next.scales.len().div_ceil(blocks.max(1)),
+            left: blocks.saturating_sub(distance),
+        }
+    }
+
+    /// # Safety
+    /// That of [`Vector`].
+    #[inline(always)]
+    unsafe fn block<V: Vector, const BITS: usize>(&mut self) {
+        if self.left == 0 {
+            self.codes = self.next_codes;
+        }
+        self.left = self.left.wrapping_sub(1);
+        for line in 0..BITS {
+            V::prefetch(self.codes.wrapping_add(64 * line));
+        }
+        self.codes = self.codes.wrapping_add(64 * BITS);
+        for at in (0..self.scales_per_block).step_by(64) {
+            V::prefetch(self.next_scales.wrapping_add(at));
+        }
+        self.next_scales = self.next_scales.wrapping_add(self.scales_per_block);
+    }
 }
 
 /// The rows from `lane` on. `HALF` means spans of 16 values, `BIASED` that scales come with biases; otherwise `zero` is the code
@@ -36,11 +95,12 @@ unsafe fn pass<V: Vector, const BITS: usize, const HALF: bool, const BIASED: boo
     let (mut q, mut meta) = (chunk.q.as_ptr(), chunk.meta.as_ptr());
     let to = chunk.acc.as_mut_ptr().add(lane);
     let mut acc = V::load(to);
+    let mut ahead = Ahead::new(chunk, 64 * BITS);
     for _ in 0..chunk.q.len() / BLOCK / per {
         let mut s = V::load(scales);
         let mut total = 0.0;
         for _ in 0..per {
-            prefetch::<V, BITS>(codes);
+            ahead.block::<V, BITS>();
             let scale = *meta;
             let mut sum = V::sum_from(0);
             substeps!(J => {

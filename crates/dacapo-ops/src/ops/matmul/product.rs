@@ -74,8 +74,8 @@ pub fn scratch_len(format: PanelFormat, int8: bool, tokens: usize, k: usize) -> 
     acc + scales + bytes + packed + sums
 }
 
-/// Multiplies the rows of `range` (panels) with the activations of `tokens` tokens. `emit(panel, token, sums)` gets 16
-/// sums at a time, those of rows past the matrix's end being zero. `scratch` is [`scratch_len`] long.
+/// Multiplies the rows of `range` (panels) with the activations of `tokens` tokens. `emit(panel, sums)` gets
+/// `[tokens, 16]` sums at a time, those of rows past the matrix's end being zero. `scratch` is [`scratch_len`] long.
 ///
 /// Panics if lengths do not fit, if int8 activations meet dense weights, or if the processor lacks the level.
 pub fn product(
@@ -85,7 +85,7 @@ pub fn product(
     rows: Rows<'_>,
     tokens: usize,
     scratch: &mut [f32],
-    emit: &mut dyn FnMut(usize, usize, &[f32]),
+    emit: &mut dyn FnMut(usize, &[f32]),
 ) {
     let k = panels.k();
     let parts = Parts::new(panels.format(), matches!(rows, Rows::Int8 { .. }), tokens, k);
@@ -99,7 +99,7 @@ pub fn product(
             let x = pack_exact(level, &x[..tokens * k], tokens, packed);
             for panel in range {
                 dense::run(level, float, panels.panel(panel).0, x, k, acc);
-                emit_all(panel, acc, emit);
+                emit(panel, acc);
             }
         }
         (PanelFormat::Dense(_), Rows::Int8 { .. }) => panic!("dense weights take exact activations"),
@@ -108,14 +108,16 @@ pub fn product(
             for panel in range {
                 acc.fill(0.0);
                 exact_panel(level, (bits, scales), panels, panel, input, expanded, acc);
-                emit_all(panel, acc, emit);
+                emit(panel, acc);
             }
         }
         (PanelFormat::Quantized { bits, scales }, Rows::Int8 { codes, meta }) if tokens == 1 => {
-            for panel in range {
+            for panel in range.clone() {
                 let mut acc = [0.0; ROWS];
-                one_panel(level, (bits, scales), panels, panel, (codes, meta), expanded, &mut acc);
-                emit(panel, 0, &acc);
+                let next = (panel + 1).min(range.end - 1);
+                let two = (panels.panel(panel), panels.panel(next));
+                one_panel(level, (bits, scales), two, (&codes[..k], meta), expanded, &mut acc);
+                emit(panel, &acc);
             }
         }
         (PanelFormat::Quantized { bits, scales }, Rows::Int8 { codes, meta }) => {
@@ -127,7 +129,7 @@ pub fn product(
                 acc.fill(0.0);
                 many_panels(level, (bits, scales), panels, some.clone(), input, (bytes, expanded), acc);
                 for (panel, acc) in some.zip(acc.chunks_exact(tokens * ROWS)) {
-                    emit_all(panel, acc, emit);
+                    emit(panel, acc);
                 }
             }
         }
@@ -158,12 +160,6 @@ fn pack_sums<'a>(
     exact::Input { x: pack_exact(level, x, tokens, packed), sums }
 }
 
-fn emit_all(panel: usize, acc: &[f32], emit: &mut dyn FnMut(usize, usize, &[f32])) {
-    for (token, sums) in acc.chunks_exact(ROWS).enumerate() {
-        emit(panel, token, sums);
-    }
-}
-
 /// Ranges of k that are worked on at a time.
 fn chunks(k: usize) -> impl Iterator<Item = Range<usize>> {
     (0..k).step_by(CHUNK).map(move |first| first..(first + CHUNK).min(k))
@@ -172,16 +168,19 @@ fn chunks(k: usize) -> impl Iterator<Item = Range<usize>> {
 /// Bits of a code, and what turns codes into values.
 type Codes = (u8, Scales);
 
+/// Codes and scales of a panel.
+type Panel<'a> = (&'a [u8], &'a [u8]);
+
 /// A panel's codes over a range of k, its scales there being expanded into the front of `to`.
 fn codes_of<'a>(
     level: Level,
     (bits, scales): Codes,
     layout: Layout,
-    panel: (&'a [u8], &[u8]),
+    panel: Panel<'a>,
     range: &Range<usize>,
     to: &mut [f32],
 ) -> &'a [u8] {
-    let units = &panel.1[range.start / scales.unit() * scales.unit_bytes()..];
+    let units = &panel.1[scales.bytes_before(range.start)..];
     scales::expand(level, scales, layout, units, &mut to[..layout.len(scales, range.len())]);
     let block = 64 * bits as usize;
     &panel.0[range.start / BLOCK * block..range.end / BLOCK * block]
@@ -206,20 +205,25 @@ fn exact_panel(
     }
 }
 
-/// Adds one panel's products with one token's int8 activations.
+/// Adds one panel's products with one token's int8 activations; `next` is the panel that will be read after it.
 fn one_panel(
     level: Level,
     (bits, scales): Codes,
-    panels: &Panels<'_>,
-    panel: usize,
-    (codes_q, meta): (&[i8], &[f32]),
+    (panel, next): (Panel<'_>, Panel<'_>),
+    (q, meta): (&[i8], &[f32]),
     expanded: &mut [f32],
     acc: &mut [f32; ROWS],
 ) {
-    for range in chunks(panels.k()) {
-        let codes = codes_of(level, (bits, scales), Layout::Spans, panels.panel(panel), &range, expanded);
+    for range in chunks(q.len()) {
+        let codes = codes_of(level, (bits, scales), Layout::Spans, panel, &range, expanded);
+        let (rest, of) = if range.end < q.len() { (range.end, panel) } else { (0, next) };
+        let until = (rest + CHUNK).min(q.len());
+        let next = one::Next {
+            codes: &of.0[rest / BLOCK * 64 * bits as usize..],
+            scales: &of.1[scales.bytes_before(rest)..scales.bytes_before(until)],
+        };
         let meta = &meta[range.start / BLOCK * META..];
-        let mut chunk = one::Chunk { codes, scales: expanded, q: &codes_q[range], meta, acc: &mut *acc };
+        let mut chunk = one::Chunk { codes, scales: expanded, q: &q[range], meta, acc: &mut *acc, next };
         one::run(level, bits, scales, &mut chunk);
     }
 }

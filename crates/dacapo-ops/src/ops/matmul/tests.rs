@@ -52,10 +52,12 @@ impl Weights {
                 Rows::Exact(&x[first * k..])
             };
             let all = 0..n.div_ceil(ROWS);
-            product(level, &panels, all, rows, count, &mut scratch, &mut |panel, token, sums| {
+            product(level, &panels, all, rows, count, &mut scratch, &mut |panel, sums| {
                 let from = panel * ROWS;
                 let to = (from + ROWS).min(n);
-                y[(first + token) * n + from..(first + token) * n + to].copy_from_slice(&sums[..to - from]);
+                for (token, sums) in (first..).zip(sums.chunks_exact(ROWS)) {
+                    y[token * n + from..token * n + to].copy_from_slice(&sums[..to - from]);
+                }
             });
         }
         y

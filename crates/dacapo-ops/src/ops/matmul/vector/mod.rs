@@ -101,6 +101,18 @@ macro_rules! for_levels {
                 // SAFETY: as above.
                 unsafe { $body::<$crate::ops::matmul::vector::avx512::Avx512, $($c),*>($($arg),*) }
             }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+            unsafe fn avx_vnni<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::ops::matmul::vector::avx2::AvxVnni, $($c),*>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            unsafe fn neon_dot<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::ops::matmul::vector::neon::NeonDot, $($c),*>($($arg),*) }
+            }
             use $crate::simd::Level;
             // SAFETY: the caller's promise.
             unsafe {
@@ -108,7 +120,11 @@ macro_rules! for_levels {
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx512 => avx512::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
+                    Level::AvxVnni => avx_vnni::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::NeonDot => neon_dot::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
                     Level::Neon => $body::<$crate::ops::matmul::vector::neon::Neon, $($c),*>($($arg),*),
                     _ => $body::<$crate::ops::matmul::vector::scalar::Scalar, $($c),*>($($arg),*),
@@ -118,3 +134,36 @@ macro_rules! for_levels {
     };
 }
 pub(super) use for_levels;
+
+/// The value of an expression of a level's [`Vector`], which `$v` names in it.
+macro_rules! of_level {
+    ($level:expr, $v:ident => $value:expr) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx512 => {
+                type $v = $crate::ops::matmul::vector::avx512::Avx512;
+                $value
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::AvxVnni => {
+                type $v = $crate::ops::matmul::vector::avx2::AvxVnni;
+                $value
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx2 => {
+                type $v = $crate::ops::matmul::vector::avx2::Avx2;
+                $value
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::simd::Level::Neon | $crate::simd::Level::NeonDot => {
+                type $v = $crate::ops::matmul::vector::neon::Neon;
+                $value
+            }
+            _ => {
+                type $v = $crate::ops::matmul::vector::scalar::Scalar;
+                $value
+            }
+        }
+    };
+}
+pub(super) use of_level;

@@ -13,7 +13,7 @@ const F16: usize = Float::F16 as usize;
 const BF16: usize = Float::BF16 as usize;
 
 /// How far ahead values are asked for, in bytes.
-const PREFETCH: usize = 4096;
+const PREFETCH: usize = 8192;
 
 #[inline(always)]
 unsafe fn load<V: Vector, const FLOAT: usize>(values: *const u8, at: usize) -> V::Float {
@@ -39,7 +39,7 @@ unsafe fn pass<V: Vector, const FLOAT: usize, const M: usize>(
         let mut sum = [V::splat(0.0); M];
         for i in from..(from + BLOCK).min(k) {
             if M == 1 {
-                V::prefetch(values.wrapping_add(PREFETCH + i * bytes));
+                V::prefetch_far(values.wrapping_add(PREFETCH + i * bytes));
             }
             let w = load::<V, FLOAT>(values, i * ROWS);
             for (m, sum) in sum.iter_mut().enumerate() {

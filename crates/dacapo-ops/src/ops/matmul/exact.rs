@@ -35,7 +35,7 @@ pub struct Input<'a> {
 }
 
 /// How far ahead codes are asked for, in bytes, for one token: a pass is bound by memory then.
-const PREFETCH: usize = 4096;
+const PREFETCH: usize = 8192;
 
 /// What one pass of a loop works on, past the point where lengths were checked.
 struct Pass {
@@ -85,7 +85,7 @@ unsafe fn exact_pass<V: Vector, const BITS: usize, const HALF: bool, const M: us
     for _ in 0..pass.blocks {
         if M == 1 {
             for line in 0..BITS {
-                V::prefetch(codes.wrapping_add(PREFETCH + 64 * line));
+                V::prefetch_far(codes.wrapping_add(PREFETCH + 64 * line));
             }
         }
         let mut sum = [V::splat(0.0); M];

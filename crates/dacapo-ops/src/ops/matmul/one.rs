@@ -34,32 +34,35 @@ pub struct Next<'a> {
     pub scales: &'a [u8],
 }
 
-/// How far ahead codes are asked for, in bytes: about what one core must have in flight to keep memory busy.
-const PREFETCH: usize = 4096;
+/// How far ahead codes are asked for, in bytes: what memory must have in flight for one core, then what the second-level cache must.
+const FAR: usize = 8192;
+const NEAR: usize = 1024;
 
-/// Asks for what will be read: codes [`PREFETCH`] bytes ahead, and the scales of the range that comes next, in step with the
+/// Asks for what will be read: codes [`FAR`] and [`NEAR`] bytes ahead, and the scales of the range that comes next, in step with the
 /// blocks of this one.
 struct Ahead {
-    codes: *const u8,
+    near: *const u8,
+    far: *const u8,
     next_codes: *const u8,
     next_scales: *const u8,
     scales_per_block: usize,
-    /// Blocks until codes come from the next range.
+    /// Blocks until far codes come from the next range.
     left: usize,
 }
 
 impl Ahead {
     fn new(chunk: &Chunk<'_>, block_bytes: usize) -> Self {
-        let (blocks, distance) = (chunk.q.len() / BLOCK, PREFETCH / block_bytes);
+        let blocks = chunk.q.len() / BLOCK;
+        // Not farther than the next range, which goes on somewhere else.
+        let distance = (FAR / block_bytes).min(blocks);
         let codes = chunk.codes.as_ptr();
-        // A range shorter than the distance: the next one from where its codes should be by now.
-        let skip = distance.saturating_sub(blocks) * block_bytes;
         Ahead {
-            codes: codes.wrapping_add(distance * block_bytes),
-            next_codes: chunk.next.codes.as_ptr().wrapping_add(skip),
+            near: codes.wrapping_add(NEAR),
+            far: codes.wrapping_add(distance * block_bytes),
+            next_codes: chunk.next.codes.as_ptr(),
             next_scales: chunk.next.scales.as_ptr(),
             scales_per_block: chunk.next.scales.len().div_ceil(blocks.max(1)),
-            left: blocks.saturating_sub(distance),
+            left: blocks - distance,
         }
     }
 
@@ -68,15 +71,17 @@ impl Ahead {
     #[inline(always)]
     unsafe fn block<V: Vector, const BITS: usize>(&mut self) {
         if self.left == 0 {
-            self.codes = self.next_codes;
+            self.far = self.next_codes;
         }
         self.left = self.left.wrapping_sub(1);
         for line in 0..BITS {
-            V::prefetch(self.codes.wrapping_add(64 * line));
+            V::prefetch_far(self.far.wrapping_add(64 * line));
+            V::prefetch(self.near.wrapping_add(64 * line));
         }
-        self.codes = self.codes.wrapping_add(64 * BITS);
+        self.far = self.far.wrapping_add(64 * BITS);
+        self.near = self.near.wrapping_add(64 * BITS);
         for at in (0..self.scales_per_block).step_by(64) {
-            V::prefetch(self.next_scales.wrapping_add(at));
+            V::prefetch_far(self.next_scales.wrapping_add(at));
         }
         self.next_scales = self.next_scales.wrapping_add(self.scales_per_block);
     }

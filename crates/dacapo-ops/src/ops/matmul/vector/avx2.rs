@@ -134,4 +134,8 @@ impl<const VNNI: bool> Vector for Eight<VNNI> {
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(at.cast())
     }
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast())
+    }
 }

@@ -78,6 +78,8 @@ pub trait Vector: Copy {
 
     /// Asks for the cache line at an address that need not be valid.
     unsafe fn prefetch(at: *const u8);
+    /// Asks for it from the second-level cache only, which waits for more lines at once than the first.
+    unsafe fn prefetch_far(at: *const u8);
 }
 
 /// Defines `unsafe fn name<consts>(level, arguments)`, which runs a generic `unsafe fn body<V, consts>(arguments)` compiled

@@ -154,4 +154,6 @@ impl<const DOT: bool> Vector for Four<DOT> {
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const u8) {}
 }

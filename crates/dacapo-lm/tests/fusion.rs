@@ -66,5 +66,5 @@ fn a_decode_step_is_fused_everywhere() {
     assert_eq!(kernels, BTreeMap::from(expected));
     assert!(report.refused.is_empty(), "{:?}", report.refused);
     assert_eq!((report.dispatches_before, report.dispatches), (graph.len(), graph.len() - 4 * layers));
-    assert!(report.fused.iter().all(|fused| fused.gain.is_some_and(|figure| !figure.is_empty())));
+    assert!(report.fused.iter().all(|fused| fused.gain.is_some_and(|gain| !gain.figure.is_empty())));
 }

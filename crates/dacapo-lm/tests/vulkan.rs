@@ -3,6 +3,8 @@
 
 #[path = "../examples/common/mod.rs"]
 mod common;
+#[path = "support/gpu.rs"]
+mod gpu;
 #[path = "../examples/soak/run.rs"]
 mod soak;
 mod support;
@@ -11,11 +13,10 @@ use std::ops::ControlFlow;
 
 use dacapo::gpu::GpuCaps;
 use dacapo::{Device, DeviceOptions};
-use dacapo_lm::{Error, GenerateOptions, LoadOptions, LoadProgress, Model, Sampling, Stage, graph_options};
+use dacapo_lm::{Error, GenerateOptions, LoadOptions, LoadProgress, Model, Sampling};
 use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
+use gpu::{assert_real_widths_agree, assert_tokens_are_prepared_within_attention, story};
 use support::fixtures::{Fixture, for_all};
-use support::measure::{Reading, logits};
-use support::{Differences, F32, INT8, random};
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
     let options = LoadOptions { exact, ..LoadOptions::default() };
@@ -42,30 +43,12 @@ fn default_logits_are_near_the_references() {
     assert_silent(&device);
 }
 
-/// What the demo model writes.
-fn story(device: &Device, prompt: &str, sampling: Sampling) -> String {
-    let checkpoint = dacapo_lm::demo().unwrap();
-    // Exact: int8 codes of activations may differ where a sum's last bit does.
-    let options = LoadOptions { exact: true, ..LoadOptions::default() };
-    let model = Model::from_checkpoint(device, &checkpoint, &options, &mut |_| {}).unwrap();
-    let prompt = model.tokenizer().unwrap().encode(prompt, true).unwrap();
-    let options = GenerateOptions { max_tokens: Some(60), sampling, ..GenerateOptions::default() };
-    let mut session = model.session().unwrap();
-    session.generate(&prompt, &options, &mut |_| ControlFlow::Continue(())).unwrap().text
-}
-
 /// Norms and rotations of heads and the write into the caches are part of attention in every layer of a step.
 #[test]
 fn a_step_prepares_its_token_within_attention() {
     let Some(device) = device() else { return };
-    let checkpoint = dacapo_lm::demo().unwrap();
-    let model = Model::from_checkpoint(&device, &checkpoint, &LoadOptions::default(), &mut |_| {}).unwrap();
-    let graph = model.graph(Stage::Decode, 40).unwrap();
-    let (graph, reports) = graph.optimize(&device, &graph_options()).unwrap();
-    let count = |is: fn(&str) -> bool| graph.nodes().iter().filter(|node| is(node.kernel().name)).count();
-    let fused = count(|name| name.starts_with("rms_norm_rope_attention"));
-    assert_eq!(fused, model.config().layers, "{:?}", reports.fuse.map(|report| report.refused));
-    assert_eq!(count(|name| name.ends_with("kv_write") || name.ends_with("rope")), 0);
+    assert_tokens_are_prepared_within_attention(&device);
+    assert_silent(&device);
 }
 
 #[test]
@@ -93,30 +76,11 @@ fn the_least_device_writes_what_the_cpu_writes() {
     assert_silent(&device);
 }
 
-/// A model of the widths of a real one: the texts and divisions that its products and heads get are others than those of
-/// the tiny checkpoints.
+/// Other texts and divisions than those of the tiny checkpoints.
 #[test]
 fn a_model_of_real_widths_agrees_with_the_cpu() {
     let Some(device) = device() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    random::write(folder.path());
-    let checkpoint = dacapo_lm::Checkpoint::open(folder.path()).unwrap();
-    let cpu = Device::open(DeviceOptions::default()).unwrap();
-    let tokens = common::tokens(5, 64, random::VOCABULARY);
-    for (exact, profile) in [(true, F32), (false, INT8)] {
-        let [found, reference] =
-            [&device, &cpu].map(|device| common::load(device, &checkpoint, exact, None).unwrap());
-        // As generation reads them there are fewer, since each is a pass.
-        for (reading, count) in [(Reading::Prompt, 64), (Reading::Decode, 4)] {
-            let tokens = &tokens[..count];
-            let [found, reference] =
-                [&found, &reference].map(|model| logits(model, tokens, reading).unwrap());
-            let differences = Differences::measure(&found, &reference, random::VOCABULARY);
-            let wrong = differences.outside(&profile);
-            assert!(wrong.is_empty(), "exact {exact}, {reading:?}: {wrong:?}");
-            eprintln!("exact {exact}, {reading:?}: {differences:?}");
-        }
-    }
+    assert_real_widths_agree(&device, 64);
     assert_silent(&device);
 }
 

@@ -160,8 +160,10 @@ impl Weights {
             for data in self.data.chunks_exact(bytes) {
                 let panels = Panels::new(self.panel_format, N, K, data).expect("consistent");
                 for range in (0..panels_in_all).step_by(PANELS).map(|first| first..first + PANELS) {
-                    product(Level::best(), &panels, range, rows, tokens, &mut scratch, &mut |p, t, sums| {
-                        y[t * N + p * ROWS..t * N + (p + 1) * ROWS].copy_from_slice(sums);
+                    product(Level::best(), &panels, range, rows, tokens, &mut scratch, &mut |p, sums| {
+                        for (t, sums) in sums.chunks_exact(ROWS).enumerate() {
+                            y[t * N + p * ROWS..t * N + (p + 1) * ROWS].copy_from_slice(sums);
+                        }
                     });
                 }
             }

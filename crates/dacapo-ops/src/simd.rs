@@ -9,24 +9,42 @@ pub enum Level {
     Scalar,
     /// AArch64 Advanced SIMD.
     Neon,
+    /// Neon with dot products of bytes.
+    NeonDot,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX2 with dot products of bytes.
+    AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI, beside all of AVX2.
     Avx512,
 }
 
 impl Level {
+    /// Every level that there is, from plain to best.
+    pub const ALL: [Level; 6] =
+        [Level::Scalar, Level::Neon, Level::NeonDot, Level::Avx2, Level::AvxVnni, Level::Avx512];
+
     /// The best level of this processor.
     pub fn best() -> Level {
-        static BEST: OnceLock<Level> = OnceLock::new();
-        *BEST.get_or_init(|| *Level::available().last().expect("scalar is always there"))
+        *Level::found().last().expect("scalar is always there")
+    }
+
+    /// What [`available`](Self::available) found the first time.
+    fn found() -> &'static [Level] {
+        static FOUND: OnceLock<Vec<Level>> = OnceLock::new();
+        FOUND.get_or_init(Level::available)
     }
 
     /// All levels that this processor can run, from plain to best.
     pub fn available() -> Vec<Level> {
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "aarch64")]
-        levels.push(Level::Neon);
+        {
+            levels.push(Level::Neon);
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                levels.push(Level::NeonDot);
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2")
@@ -34,6 +52,9 @@ impl Level {
                 && is_x86_feature_detected!("f16c");
             if avx2 {
                 levels.push(Level::Avx2);
+            }
+            if avx2 && is_x86_feature_detected!("avxvnni") {
+                levels.push(Level::AvxVnni);
             }
             if avx2
                 && is_x86_feature_detected!("avx512f")
@@ -50,11 +71,7 @@ impl Level {
 
     /// Whether this processor can run the level. Cheap.
     pub fn is_available(self) -> bool {
-        match self {
-            Level::Scalar => true,
-            Level::Neon => cfg!(target_arch = "aarch64"),
-            Level::Avx2 | Level::Avx512 => cfg!(target_arch = "x86_64") && self <= Level::best(),
-        }
+        Level::found().contains(&self)
     }
 
     /// Lower-case name.
@@ -62,7 +79,9 @@ impl Level {
         match self {
             Level::Scalar => "scalar",
             Level::Neon => "neon",
+            Level::NeonDot => "neon-dot",
             Level::Avx2 => "avx2",
+            Level::AvxVnni => "avx-vnni",
             Level::Avx512 => "avx512",
         }
     }
@@ -82,7 +101,7 @@ mod tests {
     #[test]
     fn available_levels_say_so() {
         let levels = Level::available();
-        for level in [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512] {
+        for level in Level::ALL {
             assert_eq!(level.is_available(), levels.contains(&level), "{}", level.name());
         }
     }

@@ -177,11 +177,11 @@ fn chains_that_interleave_are_all_fused() {
     assert_eq!(report.fused[0].gain, PATTERNS[1].gain(BackendKind::Cpu));
 }
 
-/// A pattern with figures is for the kinds of devices that it has them for, one without is for all.
+/// A pattern with figures is for the kinds of devices that it has them for or that borrow one, one without is for all.
 #[test]
 fn patterns_apply_to_the_devices_they_have_figures_for() {
-    const CPU: Gain = Gain { backend: BackendKind::Cpu, figure: "some" };
-    const VULKAN: Gain = Gain { backend: BackendKind::Vulkan, figure: "some" };
+    const CPU: Gain = Gain { backend: BackendKind::Cpu, figure: "some", borrowed_by: &[] };
+    const VULKAN: Gain = Gain { backend: BackendKind::Vulkan, figure: "some", borrowed_by: &[] };
     let device = device(1);
     let (a, t, y) = (shared(&device, 1), transient(&device), shared(&device, 2));
     let graph = record(&device, [mixed(&a, &a, &t), mixed(&t, &a, &y)]);
@@ -192,6 +192,13 @@ fn patterns_apply_to_the_devices_they_have_figures_for() {
     assert_eq!(fused(&[]), (1, 0));
     assert_eq!(fused(&[VULKAN, CPU]), (1, 0));
     assert_eq!(fused(&[VULKAN]), (0, 0));
+    const LENT: Gain = Gain { borrowed_by: &[BackendKind::Metal, BackendKind::Cpu], ..VULKAN };
+    assert_eq!(fused(&[LENT]), (1, 0));
+    // What was measured on the device itself comes first.
+    let gain = |gains: &'static [Gain], backend| FusePattern { gains, ..PATTERNS[1] }.gain(backend);
+    assert_eq!(gain(&[LENT, CPU], BackendKind::Cpu), Some(CPU));
+    assert_eq!(gain(&[CPU, LENT], BackendKind::Metal), Some(LENT));
+    assert_eq!(gain(&[CPU, VULKAN], BackendKind::Metal), None);
 }
 
 #[test]

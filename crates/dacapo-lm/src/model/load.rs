@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions};
+use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions, ResidencySet};
 use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{RopeOptions, RopeScaling, Weight, WeightSource};
 
@@ -26,6 +26,8 @@ pub(crate) struct Loader<'a> {
     pub weight_bytes: u64,
     /// Bytes of the weights that every decoded token reads.
     pub bytes_per_token: u64,
+    /// Large weights on a GPU, to stay near it.
+    pub resident: ResidencySet,
 }
 
 impl<'a> Loader<'a> {
@@ -39,7 +41,17 @@ impl<'a> Loader<'a> {
         let host = if is_processor { device.clone() } else { Device::open(DeviceOptions::default())? };
         let total_bytes = checkpoint.tensors().iter().map(|t| t.len as u64).sum();
         let done = LoadProgress { done_bytes: 0, total_bytes };
-        Ok(Loader { device, host, checkpoint, config, progress, done, weight_bytes: 0, bytes_per_token: 0 })
+        Ok(Loader {
+            device,
+            host,
+            checkpoint,
+            config,
+            progress,
+            done,
+            weight_bytes: 0,
+            bytes_per_token: 0,
+            resident: ResidencySet::new(device),
+        })
     }
 
     pub fn config(&self) -> &'a ModelConfig {
@@ -152,8 +164,13 @@ impl<'a> Loader<'a> {
                     },
                 })?;
         let weight = match self.device.info().backend {
+            // They have just been written: they are there.
             BackendKind::Cpu => weight,
-            _ => self.upload(&weight, &parts)?,
+            _ => {
+                let weight = self.upload(&weight, &parts)?;
+                self.resident.add(weight.data())?;
+                weight
+            }
         };
         for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);

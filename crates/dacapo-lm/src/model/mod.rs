@@ -9,7 +9,7 @@ pub(crate) mod pass;
 use std::path::Path;
 use std::sync::Arc;
 
-use dacapo::{DType, Device};
+use dacapo::{DType, Device, ResidencySet};
 
 use crate::checkpoint::{Checkpoint, ModelConfig};
 use crate::error::{Error, Result};
@@ -66,6 +66,9 @@ struct Inner {
     footprint: Footprint,
     exact: bool,
     context: usize,
+    /// Its large weights, on a GPU: they stay resident as long as the model lives.
+    #[expect(dead_code, reason = "held until the model goes")]
+    resident: ResidencySet,
 }
 
 impl std::fmt::Debug for Model {
@@ -106,7 +109,7 @@ impl Model {
         let template = ChatTemplate::from_checkpoint(checkpoint);
         let mut loader = Loader::new(device, checkpoint, &config, progress)?;
         let architecture = arch::load(&mut loader)?;
-        let (weight_bytes, bytes_per_token) = (loader.weight_bytes, loader.bytes_per_token);
+        let Loader { weight_bytes, bytes_per_token, resident, .. } = loader;
         let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;
         let kv_bytes_per_position = (kv_elements * kv_dtype(options.exact).size()) as u64;
         let context = options.context.unwrap_or(config.context_length).max(1);
@@ -120,6 +123,7 @@ impl Model {
                 footprint: Footprint { weight_bytes, bytes_per_token, kv_bytes_per_position },
                 exact: options.exact,
                 context,
+                resident,
             }),
         })
     }

@@ -2,10 +2,12 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use objc2::rc::Retained;
+use objc2::runtime::Sel;
+use objc2::sel;
 use objc2_metal::{
     MTLCounterSamplingPoint, MTLGPUFamily, MTLLanguageVersion, MTLPipelineOption, MTLResourceOptions, MTLSize,
 };
@@ -25,7 +27,7 @@ use crate::msl::Library;
 /// Bytes of a buffer at most.
 const BUFFER: usize = 4 << 30;
 /// Memory that the system recommends to use.
-const WORKING_SET: u64 = 4 << 30;
+static WORKING_SET: AtomicU64 = AtomicU64::new(4 << 30);
 /// Bytes of a counter sample buffer at most.
 const SAMPLES: usize = 32 << 10;
 /// Commands of an indirect command buffer at most.
@@ -37,6 +39,19 @@ static WITHOUT_STAGE_TIMES: AtomicBool = AtomicBool::new(false);
 /// Whether devices note the time where encoders begin and end, as all known Macs do. Asked when a device is opened.
 pub fn set_stage_times(there: bool) {
     WITHOUT_STAGE_TIMES.store(!there, Ordering::Relaxed);
+}
+
+/// Whether the system is older than residency sets, as macOS 14 is.
+static WITHOUT_RESIDENCY_SETS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the system has residency sets: macOS 15. Asked when a device is opened.
+pub fn set_residency_sets(there: bool) {
+    WITHOUT_RESIDENCY_SETS.store(!there, Ordering::Relaxed);
+}
+
+/// Bytes that the system recommends to use; gives what it was before.
+pub fn set_working_set(bytes: u64) -> u64 {
+    WORKING_SET.swap(bytes, Ordering::Relaxed)
 }
 
 /// All buffers of the backend are shared by host and device, and untracked.
@@ -68,7 +83,14 @@ class!(Device "SimulatedDevice" { u8 }
 
     #[unsafe(method(recommendedMaxWorkingSetSize))]
     fn working_set(&self) -> u64 {
-        WORKING_SET
+        WORKING_SET.load(Ordering::Relaxed)
+    }
+
+    /// Asked about what came with macOS 15; all else was there before.
+    #[unsafe(method(respondsToSelector:))]
+    fn responds(&self, asked: Sel) -> bool {
+        assert_eq!(asked, sel!(newResidencySetWithDescriptor:error:), "nobody has asked for others");
+        !WITHOUT_RESIDENCY_SETS.load(Ordering::Relaxed)
     }
 
     #[unsafe(method(currentAllocatedSize))]
@@ -128,6 +150,9 @@ class!(Device "SimulatedDevice" { u8 }
         _error: *mut *mut Failure,
     ) -> Option<Retained<ResidencySet>> {
         drop(described.said());
+        if WITHOUT_RESIDENCY_SETS.load(Ordering::Relaxed) {
+            complain("newResidencySet is sent to a system that has none");
+        }
         Some(ResidencySet::make(Mutex::default()))
     }
 

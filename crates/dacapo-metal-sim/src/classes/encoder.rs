@@ -74,16 +74,15 @@ impl Table {
     }
 
     pub fn set_threadgroup_memory(&mut self, length: usize, index: usize) -> Result<(), String> {
+        if !length.is_multiple_of(16) || length > THREADGROUP_MEMORY {
+            return Err(format!(
+                "{length} bytes of threadgroup memory: multiples of 16 up to {THREADGROUP_MEMORY} work"
+            ));
+        }
         if self.threadgroup_memory.len() <= index {
             self.threadgroup_memory.resize(index + 1, 0);
         }
         self.threadgroup_memory[index] = length;
-        let sum: usize = self.threadgroup_memory.iter().sum();
-        if !length.is_multiple_of(16) || sum > THREADGROUP_MEMORY {
-            return Err(format!(
-                "{length} bytes of threadgroup memory, {sum} in all: multiples of 16 up to {THREADGROUP_MEMORY} work"
-            ));
-        }
         Ok(())
     }
 
@@ -105,6 +104,13 @@ impl Table {
         }
         if code.whole && !count.is_multiple_of(32) {
             return Err(format!("{label}: threadgroups of {count} were promised to be whole simdgroups"));
+        }
+        // Lengths stay until others are set, also those that the pipeline has no use for.
+        let memory: usize = self.threadgroup_memory.iter().sum();
+        if memory > THREADGROUP_MEMORY {
+            return Err(format!(
+                "{label}: {memory} bytes of threadgroup memory in all: up to {THREADGROUP_MEMORY} work"
+            ));
         }
         let slots = self.slots.iter().map(|(index, slot)| (*index, slot.clone())).collect();
         let threadgroup_memory = self.threadgroup_memory.clone();

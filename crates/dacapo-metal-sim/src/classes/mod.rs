@@ -42,7 +42,7 @@ mod resources;
 
 pub use capture::{allow_captures, captured, end_capture};
 pub(crate) use commands::CommandBuffer;
-pub use device::set_stage_times;
+pub use device::{set_residency_sets, set_stage_times, set_working_set};
 pub use foundation::set_clock_ahead;
 pub(crate) use indirect::Indirect;
 pub(crate) use kernels::PipelineState;

@@ -44,7 +44,7 @@ pub struct Simdgroup {
 /// A value that is exchanged.
 #[repr(C, align(16))]
 #[derive(Debug, Clone, Copy)]
-pub struct Slot(pub [u8; 16]);
+pub struct Slot(pub [u8; 32]);
 
 /// A thread, as kernels see it.
 #[repr(C)]
@@ -64,12 +64,23 @@ pub mod failure {
     pub const OUT_OF_BOUNDS: u32 = 0;
     pub const ENDLESS: u32 = 1;
     pub const INACTIVE_LANE: u32 = 2;
+    pub const UNSET_MATRIX: u32 = 3;
+    pub const MIXED_MATRIX: u32 = 4;
+    pub const MATRIX_PLACES: u32 = 5;
+    pub const MATRIX_LANES: u32 = 6;
 }
 
 /// What `Host::simd` is told: what the threads do together.
 pub mod operation {
     pub const BARRIER: u32 = 0;
-    pub const NAMES: [&str; 3] = ["simdgroup_barrier", "a simdgroup reduction", "a simdgroup shuffle"];
+    pub const NAMES: [&str; 6] = [
+        "simdgroup_barrier",
+        "a simdgroup reduction",
+        "a simdgroup shuffle",
+        "simdgroup_load",
+        "simdgroup_store",
+        "simdgroup_multiply_accumulate",
+    ];
 }
 
 /// Which memory a barrier orders.

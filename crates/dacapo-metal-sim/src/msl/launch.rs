@@ -260,12 +260,12 @@ impl Arena {
             parts.push(end..end + size);
             end = (end + size + GAP).next_multiple_of(GAP);
         }
-        Arena { memory: vec![abi::Slot([FILL; 16]); end / 16], parts }
+        Arena { memory: vec![abi::Slot([FILL; size_of::<abi::Slot>()]); end / size_of::<abi::Slot>()], parts }
     }
 
     /// Forgets what the last threadgroup left.
     fn clear(&mut self) {
-        self.memory.fill(abi::Slot([FILL; 16]));
+        self.memory.fill(abi::Slot([FILL; size_of::<abi::Slot>()]));
     }
 }
 

@@ -88,8 +88,8 @@ impl Run {
         let simdgroup = |i: usize| abi::Simdgroup {
             lanes: (threads - i * WIDTH).min(WIDTH) as u32,
             computed: [0; 2],
-            result: [abi::Slot([0; 16]); 2],
-            slots: [[abi::Slot([0; 16]); WIDTH]; 2],
+            result: [abi::Slot([0; 32]); 2],
+            slots: [[abi::Slot([0; 32]); WIDTH]; 2],
         };
         let simdgroups: Vec<_> = (0..threads.div_ceil(WIDTH)).map(simdgroup).collect();
         Ok(Run {
@@ -321,6 +321,10 @@ unsafe extern "C" fn fail(fiber: *mut abi::Fiber, what: u32, a: u64, b: u64) {
             }
             failure::ENDLESS => format!("endless: more than {BUDGET} steps"),
             failure::INACTIVE_LANE => format!("a shuffle from lane {a} of {b}"),
+            failure::UNSET_MATRIX => "a matrix is used that nothing was loaded into".to_owned(),
+            failure::MIXED_MATRIX => "threads of a simdgroup bring parts of different matrices".to_owned(),
+            failure::MATRIX_PLACES => "threads of a simdgroup name different places for a matrix".to_owned(),
+            failure::MATRIX_LANES => format!("a matrix in a simdgroup of {a} threads; it takes {b}"),
             _ => format!("failure {what}"),
         };
         run.error = Some(format!("{error}; thread {thread} of threadgroup {group}"));

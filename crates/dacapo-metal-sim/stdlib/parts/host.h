@@ -27,13 +27,14 @@ struct Launch {
 };
 
 constexpr uint WIDTH = 32;
+constexpr uint SLOT = 32;
 
 // What the threads of a simdgroup exchange. A thread can be one operation ahead of another, so that there are two of all.
 struct Simdgroup {
     uint lanes;
     uint computed[2];
-    alignas(16) char result[2][16];
-    alignas(16) char slots[2][WIDTH][16];
+    alignas(16) char result[2][SLOT];
+    alignas(16) char slots[2][WIDTH][SLOT];
 };
 
 struct Fiber {
@@ -52,7 +53,15 @@ constexpr ulong STACK = 1 << 16;
     return reinterpret_cast<Fiber*>(reinterpret_cast<ulong>(__builtin_frame_address(0)) & ~(STACK - 1));
 }
 
-enum Failure : uint { OUT_OF_BOUNDS = 0, ENDLESS = 1, INACTIVE_LANE = 2 };
+enum Failure : uint {
+    OUT_OF_BOUNDS = 0,
+    ENDLESS = 1,
+    INACTIVE_LANE = 2,
+    UNSET_MATRIX = 3,
+    MIXED_MATRIX = 4,
+    MATRIX_PLACES = 5,
+    MATRIX_LANES = 6,
+};
 
 [[noreturn, gnu::cold, gnu::noinline, clang::no_sanitize("thread", "coverage")]] inline void
 fail(uint what, ulong a, ulong b) {

@@ -3,7 +3,7 @@
 
 namespace sim {
 
-enum Operation : uint { BARRIER, REDUCE, SHUFFLE };
+enum Operation : uint { BARRIER, REDUCE, SHUFFLE, LOAD_MATRIX, STORE_MATRIX, MULTIPLY_MATRICES };
 
 // Hands in a value and waits until every thread of the simdgroup has; then `read(lane)` gives the others'.
 template <class T>
@@ -31,7 +31,7 @@ struct Exchange {
 template <class T>
 [[gnu::noinline, clang::convergent, clang::no_sanitize("thread", "coverage")]] inline Exchange<T>
 exchange(T value, uint operation, uint site) {
-    static_assert(sizeof(T) <= 16, "threads exchange up to 16 bytes");
+    static_assert(sizeof(T) <= SLOT, "threads exchange what a slot holds");
     Fiber* const fiber = self();
     const uint turn = fiber->operations++;
     __builtin_memcpy(fiber->simd->slots[turn & 1][fiber->thread_index % WIDTH], &value, sizeof value);

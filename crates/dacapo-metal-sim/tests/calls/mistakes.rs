@@ -142,6 +142,10 @@ fn threadgroup_memory_that_is_odd_too_much_or_too_little() {
         bench.run(|encoder| unsafe { encoder.setThreadgroupMemoryLength_atIndex(length, 0) });
         complained(says);
     }
+    // What was set for another pipeline counts.
+    // SAFETY: as above.
+    bench.run(|encoder| unsafe { encoder.setThreadgroupMemoryLength_atIndex(32_768, 1) });
+    complained("33024 bytes of threadgroup memory in all");
 }
 
 #[test]

@@ -28,26 +28,43 @@ static TWIN: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new(
             "matvec",
-            &[text!("bind_int8.wgsl"), text!("panels.wgsl"), text!("matvec_int8.wgsl"), text!("matvec.wgsl")],
+            &[
+                text!("bind_int8.wgsl"),
+                text!("activations_stored.wgsl"),
+                text!("weight_one.wgsl"),
+                text!("panels.wgsl"),
+                text!("matvec_int8.wgsl"),
+                text!("matvec.wgsl"),
+            ],
         ),
         Wgsl::new(
             "tile",
-            &[text!("bind_int8.wgsl"), text!("panels.wgsl"), text!("tile.wgsl"), text!("tile_int8.wgsl")],
+            &[
+                text!("bind_int8.wgsl"),
+                text!("weight_one.wgsl"),
+                text!("panels.wgsl"),
+                text!("tile.wgsl"),
+                text!("tile_int8.wgsl"),
+            ],
         ),
         Wgsl::new(
             "coop",
             &[
                 text!("enable_coop.wgsl"),
                 text!("bind_int8.wgsl"),
+                text!("weight_one.wgsl"),
                 text!("panels.wgsl"),
+                text!("coop_operands.wgsl"),
                 text!("coop_int8.wgsl"),
             ],
         )
-        .needs(GpuNeeds { f16: true, cooperative_matrix: true }),
+        .needs(GpuNeeds { f16: true, matrix_side: 16 }),
         Wgsl::new(
             "small",
             &[
                 text!("bind_int8.wgsl"),
+                text!("activations_stored.wgsl"),
+                text!("weight_one.wgsl"),
                 text!("panels.wgsl"),
                 text!("matvec_int8.wgsl"),
                 text!("matvec_small.wgsl"),

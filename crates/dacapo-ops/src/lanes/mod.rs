@@ -140,9 +140,9 @@ macro_rules! leveled {
                 Level::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                Level::Avx2 => unsafe { avx2($($arg),*) },
+                Level::Avx2 | Level::AvxVnni => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                Level::Neon => $body($crate::lanes::neon::Neon, $($arg),*),
+                Level::Neon | Level::NeonDot => $body($crate::lanes::neon::Neon, $($arg),*),
                 _ => $body($crate::lanes::scalar::Scalar, $($arg),*),
             }
         }

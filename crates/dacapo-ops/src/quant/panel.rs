@@ -90,12 +90,34 @@ impl Scales {
         }
     }
 
-    /// Values that share one s and b: 16 or 32.
+    /// Bytes of the units before value `k`, the first of a unit or the end of a row.
+    pub const fn bytes_before(self, k: usize) -> usize {
+        k / self.unit() * self.unit_bytes()
+    }
+
+    /// Values that loops take as sharing one s and b: 16 or 32.
     pub const fn step(self) -> usize {
         match self {
             Scales::MinPer16 | Scales::SignedPer16 { .. } => 16,
             Scales::WidePer16 { .. } | Scales::SymmetricPer16 { .. } => 16,
             _ => 32,
+        }
+    }
+
+    /// Values that share one s and b: a step, or a whole group.
+    pub const fn span(self) -> usize {
+        match self {
+            Scales::Affine { group, .. } => group as usize,
+            _ => self.step(),
+        }
+    }
+
+    /// The code that stands for zero, where b = -zero * s.
+    pub const fn zero(self) -> Option<u8> {
+        match self {
+            Scales::Symmetric { zero, .. } => Some(zero),
+            Scales::SignedPer16 { zero } | Scales::SymmetricPer16 { zero } => Some(zero),
+            _ => None,
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use dacapo::gpu::{GpuCall, GpuCaps, GpuLimits, INLINE_BUFFER, Msl, SIZES_BUFFER, metal_limits, msl};
 use dacapo::{
-    Buffer, CommandEncoder, ComputeGraph, DType, Device, DeviceOptions, Dispatch, FusePattern, FuseReport,
+    BackendKind, Buffer, CommandEncoder, ComputeGraph, DType, Device, DeviceOptions, Dispatch, FusePattern,
+    FuseReport,
 };
 use dacapo_metal_sim::msl::{Bound, Checks, Function, Launch, Library, available};
 use dacapo_ops::FUSIONS;
@@ -15,7 +16,7 @@ use dacapo_ops::FUSIONS;
 use super::catalogue;
 
 /// Cores of the GPU that is planned for.
-const CORES: u32 = 8;
+pub const CORES: u32 = 8;
 /// Whether cases are run only for the sake of their text.
 pub const EVERY_TEXT: bool = true;
 /// What lies around views in the bytes that are bound.
@@ -49,11 +50,15 @@ pub fn run(mut encoder: CommandEncoder, record: impl FnOnce(&mut CommandEncoder)
 
 /// Fuses a graph as on a GPU and runs it: as it is then, and how that came.
 pub fn run_fused(device: &Device, graph: &ComputeGraph) -> (ComputeGraph, FuseReport) {
-    // Without figures rows are for any kind of device.
-    let patterns: Vec<_> = FUSIONS.iter().map(|pattern| FusePattern { gains: &[], ..*pattern }).collect();
-    let (graph, report) = graph.fuse(device, &patterns);
+    let (graph, report) = graph.fuse(device, &fusions());
     expect(run_graph(device, &graph, &as_it_is, next_seed()));
     (graph, report)
+}
+
+/// The rows of the table that are for Metal. The device that stands for one is a CPU, so that they come without figures.
+pub fn fusions() -> Vec<FusePattern> {
+    let rows = FUSIONS.iter().filter(|pattern| pattern.applies_to(BackendKind::Metal));
+    rows.map(|pattern| FusePattern { gains: &[], ..*pattern }).collect()
 }
 
 /// What the device says it offers.

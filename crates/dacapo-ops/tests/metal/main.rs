@@ -1,14 +1,16 @@
-//! Every kernel in Metal's shading language against its CPU twin: the cases of `tests/vulkan`, run on the processor under
-//! watch, in an order of threads that differs from dispatch to dispatch. No Metal device takes part.
+//! Every kernel in Metal's shading language against its CPU twin: the cases of `tests/vulkan`. On a Mac they run on its GPU.
+//! Elsewhere texts are run on the processor under watch, in an order of threads that differs from dispatch to dispatch,
+//! and no Metal device takes part; with `--cfg metal_sim` the simulated one does.
 //!
 //! Where the compiler is missing the tests are skipped and say so, unless `DACAPO_REQUIRE_METAL_SIM` is set: then they fail.
-#![cfg(not(target_vendor = "apple"))]
 
 #[path = "../vulkan/attention.rs"]
 mod attention;
+#[cfg(not(any(target_vendor = "apple", metal_sim)))]
 mod catalogue;
 #[path = "../vulkan/copies.rs"]
 mod copies;
+#[cfg_attr(any(target_vendor = "apple", metal_sim), path = "on_metal.rs")]
 mod device;
 #[path = "../vulkan/fused.rs"]
 mod fused;
@@ -20,6 +22,12 @@ mod large;
 mod matmul;
 #[path = "../vulkan/norms.rs"]
 mod norms;
+#[cfg(not(any(target_vendor = "apple", metal_sim)))]
+#[path = "../vulkan/passes.rs"]
+mod passes;
+#[cfg(not(any(target_vendor = "apple", metal_sim)))]
+mod plans;
+#[cfg(not(any(target_vendor = "apple", metal_sim)))]
 mod planted;
 #[path = "../vulkan/pointwise.rs"]
 mod pointwise;

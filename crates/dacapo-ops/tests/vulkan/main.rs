@@ -11,6 +11,7 @@ mod large;
 mod limits;
 mod matmul;
 mod norms;
+mod passes;
 mod plans;
 mod pointwise;
 mod products;

@@ -1,11 +1,12 @@
 //! Products of every kind of weight with few and with many tokens. Integer sums of a step are exact; what remains is the
 //! order in which f32 sums are taken.
 
+use dacapo::gpu::GpuCaps;
 use dacapo_ops::quant::{Float, Format, Fp, Ggml};
 use dacapo_ops::{Activation, Int8Buffers};
 
 use super::weights::random_weight;
-use super::{Bench, Rng, both};
+use super::{Bench, Rng, both, both_with};
 
 /// One product.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +31,13 @@ pub fn product(bench: &Bench, case: &Case) -> (Vec<f32>, f64) {
     let activation = if int8 { quantized(bench, &x) } else { Activation::exact(&x) };
     bench.run(|enc| dacapo_ops::matmul(enc, &activation, &weight, bias.as_ref(), &out));
     // Cooperative matrices take their operands rounded to f16: up to 2^-11 of each, and the sums of few values are small.
-    let matrices = bench.device.info().gpu.as_ref().is_some_and(|limits| limits.cooperative_matrix);
-    let bound = if matrices && int8 && tokens >= 32 { 4e-3 } else { 1e-5 };
+    let matrices = bench.device.info().gpu.as_ref().map(|gpu| (gpu.matrix_side, gpu.workgroup_size));
+    let fewest = match matrices {
+        Some((8, 128..)) => 9,
+        Some((16, 256..)) => 32,
+        _ => usize::MAX,
+    };
+    let bound = if int8 && tokens >= fewest { 4e-3 } else { 1e-5 };
     (out.to_vec().unwrap(), bound)
 }
 
@@ -100,6 +106,31 @@ fn int8_products_of_many_tokens_agree() {
     };
     let formats = quantized_formats().into_iter().enumerate();
     both(formats.map(of), product, |case, want, got| near(case, &want, &got));
+}
+
+/// From few to many in tiles of 16, 32 and 64, that are full or not, and with one block in a row.
+#[test]
+fn int8_products_of_any_number_of_tokens_agree() {
+    let four_bits = Format::Affine { bits: 4, group: 32, float: Float::F16 };
+    let case = |(n, k, tokens)| Case { format: four_bits, n, k, tokens, int8: true, bias: n % 2 == 1 };
+    let shapes = [(64, 32, 9), (63, 64, 32), (65, 96, 33), (129, 32, 64), (8, 160, 65), (385, 64, 97)];
+    both(shapes.map(case), product, |case, want, got| near(case, &want, &got));
+}
+
+/// Where workgroups are too small for cooperative matrices.
+#[test]
+fn int8_products_in_small_workgroups_agree() {
+    let case = |(i, format): (usize, Format)| Case {
+        format,
+        n: 67,
+        k: unit(format),
+        tokens: 18,
+        int8: true,
+        bias: i % 2 == 0,
+    };
+    let small = GpuCaps { workgroup_size: 64, ..GpuCaps::default() };
+    let formats = quantized_formats().into_iter().step_by(3).enumerate();
+    both_with(small, &[0, 3], formats.map(case), product, |case, want, got| near(case, &want, &got));
 }
 
 #[test]

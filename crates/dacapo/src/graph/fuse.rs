@@ -64,14 +64,15 @@ pub struct FusePattern {
     /// tell, is checked by the engine.
     pub build: fn(&FuseMatch<'_>) -> Option<Dispatch>,
     /// What the fusion gains, for each kind of device on which that was measured. With no figure at all the pattern
-    /// applies anywhere; with some, on these kinds of devices alone.
+    /// applies anywhere; with some, on these kinds of devices alone, and on those that borrow a figure.
     pub gains: &'static [Gain],
 }
 
 impl FusePattern {
-    /// What was measured on a kind of device.
-    pub fn gain(&self, backend: BackendKind) -> Option<&'static str> {
-        self.gains.iter().find(|gain| gain.backend == backend).map(|gain| gain.figure)
+    /// The figure that the pattern goes by on a kind of device: measured there, or else borrowed.
+    pub fn gain(&self, backend: BackendKind) -> Option<Gain> {
+        let own = self.gains.iter().find(|gain| gain.backend == backend);
+        own.or_else(|| self.gains.iter().find(|gain| gain.borrowed_by.contains(&backend))).copied()
     }
 
     /// Whether the pattern is for this kind of device.
@@ -80,13 +81,15 @@ impl FusePattern {
     }
 }
 
-/// What a fusion gains on a kind of device.
+/// What a fusion gains on a kind of device, on which that was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gain {
     /// The kind of device.
     pub backend: BackendKind,
     /// The figure, and what it was measured with.
     pub figure: &'static str,
+    /// Other kinds of devices that go by it, since nobody has measured on them.
+    pub borrowed_by: &'static [BackendKind],
 }
 
 /// Dispatches that a pattern has found, one for each of its steps.
@@ -121,8 +124,8 @@ pub struct Fused {
     pub nodes: Vec<usize>,
     /// The kernel that replaced them.
     pub kernel: &'static str,
-    /// What the pattern says it gains on this kind of device, if that was measured.
-    pub gain: Option<&'static str>,
+    /// What the pattern says it gains on this kind of device, or on the kind that this one borrows the figure from.
+    pub gain: Option<Gain>,
 }
 
 /// A fusion that a pattern proposed and the engine did not make.

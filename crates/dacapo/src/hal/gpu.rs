@@ -69,17 +69,17 @@ impl Wgsl {
 pub struct GpuNeeds {
     /// 16-bit floats in arithmetic and storage.
     pub f16: bool,
-    /// Cooperative matrices with sides of 16, f16 in, f32 out.
-    pub cooperative_matrix: bool,
+    /// Side of the cooperative matrices that it multiplies, f16 in, f32 out; 0 if it has none.
+    pub matrix_side: u32,
 }
 
 impl GpuNeeds {
     /// Nothing.
-    pub const NOTHING: GpuNeeds = GpuNeeds { f16: false, cooperative_matrix: false };
+    pub const NOTHING: GpuNeeds = GpuNeeds { f16: false, matrix_side: 0 };
 
     /// Whether a device offers it.
     pub fn met_by(&self, limits: &GpuLimits) -> bool {
-        (!self.f16 || limits.f16) && (!self.cooperative_matrix || limits.cooperative_matrix)
+        (!self.f16 || limits.f16) && (self.matrix_side == 0 || self.matrix_side == limits.matrix_side)
     }
 }
 
@@ -102,8 +102,8 @@ pub struct GpuLimits {
     pub processors: u32,
     /// 16-bit floats in arithmetic and storage.
     pub f16: bool,
-    /// Cooperative matrices with sides of 16, f16 in, f32 out.
-    pub cooperative_matrix: bool,
+    /// Side of cooperative matrices, f16 in, f32 out: 8, 16, or 0 where there are none.
+    pub matrix_side: u32,
     /// Whether the dot product of four packed int8 values is one instruction.
     pub fast_int8_dot: bool,
 }

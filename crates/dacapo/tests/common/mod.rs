@@ -190,7 +190,7 @@ pub static PATTERNS: [FusePattern; 3] = [
             Some(Dispatch::new(&MIX_INCREMENT).buffer(&a).buffer(&b).buffer(&y).bytes(&n))
         },
         spread: false,
-        gains: &[Gain { backend: BackendKind::Cpu, figure: "one pass over y less" }],
+        gains: &[Gain { backend: BackendKind::Cpu, figure: "one pass over y less", borrowed_by: &[] }],
     },
     FusePattern {
         name: "mix of mix",
@@ -201,7 +201,11 @@ pub static PATTERNS: [FusePattern; 3] = [
             Some(Dispatch::new(&MIX_MIX).buffer(&a).buffer(&b).buffer(&c).buffer(&y))
         },
         spread: false,
-        gains: &[Gain { backend: BackendKind::Cpu, figure: "the value between is not stored" }],
+        gains: &[Gain {
+            backend: BackendKind::Cpu,
+            figure: "the value between is not stored",
+            borrowed_by: &[],
+        }],
     },
     FusePattern {
         name: "mix both",
@@ -214,7 +218,7 @@ pub static PATTERNS: [FusePattern; 3] = [
                 .then(|| Dispatch::new(&MIX_BOTH).buffer(&a).buffer(&b).buffer(&y).buffer(&z))
         },
         spread: false,
-        gains: &[Gain { backend: BackendKind::Cpu, figure: "the inputs are read once" }],
+        gains: &[Gain { backend: BackendKind::Cpu, figure: "the inputs are read once", borrowed_by: &[] }],
     },
 ];
 

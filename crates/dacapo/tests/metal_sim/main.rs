@@ -21,6 +21,7 @@ mod failures;
 mod kernels;
 mod leaks;
 mod mistakes;
+mod residency;
 mod times;
 
 /// The simulation is one for the process: tests take turns.

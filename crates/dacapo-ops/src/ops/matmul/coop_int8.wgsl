@@ -1,10 +1,6 @@
 // Products with many tokens on cooperative matrices, 16 by 16, of f16 with sums in f32. A workgroup of eight subgroups
 // of 32 takes 32 FM tokens and 64 FN rows; a subgroup FM by FN matrices. Two blocks along k are in workgroup memory at a
 // time, and the next two on their way into registers.
-//
-// Activations, their scale included, and weights are rounded to f16, which is finer than int8 by far. So that no
-// activation leaves the range of f16, those of a token are first multiplied by a power of two that makes its largest
-// scale at least 1 and less than 2; its results are divided by it.
 
 // Matrices of a subgroup along the tokens: 2 or 4; and along the rows: 1 or 2.
 override FM: u32 = 4u;
@@ -22,117 +18,35 @@ var<workgroup> tokens: array<vec4<f16>, TOKENS_LEN>;
 var<workgroup> rows: array<vec4<f16>, ROWS_LEN>;
 // One matrix of each subgroup, on its way to the result.
 var<workgroup> leaving: array<f32, 2048>;
-// What a token's activations are multiplied by, as the exponent of its largest scale.
-var<workgroup> exponents: array<u32, 256>;
-
-// The bytes of a word as 1 + byte / 256, made of bits.
-fn spread(word: u32) -> vec4<f32> {
-    let bits = vec4<u32>(word << 15u, word << 7u, word >> 1u, word >> 9u) & vec4<u32>(0x7f8000u);
-    return bitcast<vec4<f32>>(bits | vec4<u32>(0x3f800000u));
-}
-
-// Activations of half a block and their scale.
-struct Few {
-    codes: vec4<u32>,
-    scale: f32,
-}
-
-// Lines of a quad with four codes of each of its rows, and their scales.
-struct Some {
-    low: vec4<u32>,
-    high: vec4<u32>,
-    s: vec4<f32>,
-    b: vec4<f32>,
-}
-
-fn token_of(first: u32, i: u32) -> u32 {
-    return min(first + i, p.tokens - 1u);
-}
-
 // Four invocations for each token, the item's number being 4 token + part: half a block each.
-fn load_few(first: u32, item: u32, block: u32) -> Few {
-    let own = block + item % 4u / 2u;
-    let at = token_of(first, item / 4u) * BLOCKS + min(own, BLOCKS - 1u);
-    var few: Few;
-    few.codes = codes.v[codes_start() + 2u * at + item % 2u];
-    few.scale = infos.v[infos_start() + at].x;
-    // Past the last block nothing is added.
-    if own >= BLOCKS { few.scale = 0.0; }
-    return few;
+fn stage_few(few: Few, item: u32) {
+    let token = item / 4u;
+    let at = token * STRIDE + item % 4u * 4u;
+    let halves = few_halves(few, exponents[token]);
+    tokens[at] = halves.a;
+    tokens[at + 1u] = halves.b;
+    tokens[at + 2u] = halves.c;
+    tokens[at + 3u] = halves.d;
 }
 
-fn store_few(few: Few, item: u32) {
-    let token = item / 4u;
-    let s = few.scale * bitcast<f32>((254u - exponents[token]) << 23u);
-    let scale = vec4<f32>(256.0 * s);
-    let zero = vec4<f32>(-384.0 * s);
-    let at = token * STRIDE + item % 4u * 4u;
-    // With the sign's bit turned, a code is a byte less 128.
-    let bytes = few.codes ^ vec4<u32>(0x80808080u);
-    tokens[at] = vec4<f16>(fma(spread(bytes.x), scale, zero));
-    tokens[at + 1u] = vec4<f16>(fma(spread(bytes.y), scale, zero));
-    tokens[at + 2u] = vec4<f16>(fma(spread(bytes.z), scale, zero));
-    tokens[at + 3u] = vec4<f16>(fma(spread(bytes.w), scale, zero));
+fn next_few(first: u32, item: u32, block: u32) -> Few {
+    return load_few(token_of(first, item / 4u), block + item % 4u / 2u, item % 2u);
 }
 
 // Sixteen invocations for each quad, one for each sub-step of two blocks. The four quads of a panel lie side by side.
-fn load_some(first_row: u32, item: u32, block: u32) -> Some {
-    let quad = item % 4u;
-    let j = item / 4u % 8u;
-    let own = min(block + item / 32u % 2u, BLOCKS - 1u);
-    let panel = weight_start() + min(first_row / 16u + item / 64u, (p.n - 1u) / 16u) * PANEL_VECS;
-    let at = panel + own * (4u * BITS) + quad;
-    var some: Some;
-    some.low = weight.v[at + 4u * low_line(j)];
-    some.high = weight.v[at + 4u * high_line(j)];
-    let scale = load_scale(panel, quad, own);
-    some.s = scale.s;
-    some.b = scale.b;
-    if HALVES && j >= 4u {
-        some.s = scale.s_last;
-        some.b = scale.b_last;
-    }
-    return some;
-}
-
-fn store_some(some: Some, item: u32) {
-    let j = item / 4u % 8u;
+fn stage_some(some: Some, item: u32) {
     let row = item / 64u * 16u + item % 4u * 4u;
     let at = row * STRIDE + item / 4u % 16u;
-    let composed = compose(some.low, some.high, j);
-    let bytes = select(composed, composed ^ vec4<u32>(0x80808080u), BITS == 8u);
-    let scale = 256.0 * some.s;
-    let zero = some.b - (256.0 + MOVED) * some.s;
-    rows[at] = vec4<f16>(fma(spread(bytes.x), vec4<f32>(scale.x), vec4<f32>(zero.x)));
-    rows[at + STRIDE] = vec4<f16>(fma(spread(bytes.y), vec4<f32>(scale.y), vec4<f32>(zero.y)));
-    rows[at + 2u * STRIDE] = vec4<f16>(fma(spread(bytes.z), vec4<f32>(scale.z), vec4<f32>(zero.z)));
-    rows[at + 3u * STRIDE] = vec4<f16>(fma(spread(bytes.w), vec4<f32>(scale.w), vec4<f32>(zero.w)));
+    let halves = some_halves(some, item / 4u % 8u);
+    rows[at] = halves.a;
+    rows[at + STRIDE] = halves.b;
+    rows[at + 2u * STRIDE] = halves.c;
+    rows[at + 3u * STRIDE] = halves.d;
 }
 
-fn scale_at(start: u32, block: u32) -> f32 {
-    return infos.v[start + min(block, BLOCKS - 1u)].x;
-}
-
-// Finds each token's largest scale.
-fn find_exponents(first: u32, index: u32) {
-    // Two invocations for each token; with a smaller tile some look at tokens that are not its own.
-    let token = token_of(first, index / 2u);
-    let start = infos_start() + token * BLOCKS;
-    var most = 0.0;
-    // Eight loads in flight together; past the last block the last once more.
-    for (var block = index % 2u; block < BLOCKS; block += 16u) {
-        let a = max(scale_at(start, block), scale_at(start, block + 2u));
-        let b = max(scale_at(start, block + 4u), scale_at(start, block + 6u));
-        let c = max(scale_at(start, block + 8u), scale_at(start, block + 10u));
-        let d = max(scale_at(start, block + 12u), scale_at(start, block + 14u));
-        most = max(most, max(max(a, b), max(c, d)));
-    }
-    exponents[index] = clamp(bitcast<u32>(most) >> 23u, 1u, 253u);
-    workgroupBarrier();
-    let both = max(exponents[index / 2u * 2u], exponents[index / 2u * 2u + 1u]);
-    workgroupBarrier();
-    if index % 2u == 0u { exponents[index / 2u] = both; }
-    workgroupBarrier();
+fn next_some(first_row: u32, item: u32, block: u32) -> Some {
+    let own = min(block + item / 32u % 2u, BLOCKS - 1u);
+    return load_some(first_row / 16u + item / 64u, item % 4u, own, item / 4u % 8u);
 }
 
 // Writes the matrices that the subgroups have left: of each the tokens from `token` on, the rows from `row` on.
@@ -169,23 +83,23 @@ fn main(
     var c31 = coop_mat16x16<f32, C>();
 
     // What the next step needs is asked for before this one is worked on.
-    var few = load_few(first, index, 0u);
+    var few = next_few(first, index, 0u);
     var few_more = few;
-    if FM > 2u { few_more = load_few(first, index + THREADS, 0u); }
-    var some = load_some(first_row, index, 0u);
+    if FM > 2u { few_more = next_few(first, index + THREADS, 0u); }
+    var some = next_some(first_row, index, 0u);
     var some_more = some;
-    if FN > 1u { some_more = load_some(first_row, index + THREADS, 0u); }
+    if FN > 1u { some_more = next_some(first_row, index + THREADS, 0u); }
     for (var block = 0u; block < BLOCKS; block += 2u) {
-        store_few(few, index);
-        if FM > 2u { store_few(few_more, index + THREADS); }
-        store_some(some, index);
-        if FN > 1u { store_some(some_more, index + THREADS); }
+        stage_few(few, index);
+        if FM > 2u { stage_few(few_more, index + THREADS); }
+        stage_some(some, index);
+        if FN > 1u { stage_some(some_more, index + THREADS); }
         workgroupBarrier();
         let next = min(block + 2u, BLOCKS - 1u);
-        few = load_few(first, index, next);
-        if FM > 2u { few_more = load_few(first, index + THREADS, next); }
-        some = load_some(first_row, index, next);
-        if FN > 1u { some_more = load_some(first_row, index + THREADS, next); }
+        few = next_few(first, index, next);
+        if FM > 2u { few_more = next_few(first, index + THREADS, next); }
+        some = next_some(first_row, index, next);
+        if FN > 1u { some_more = next_some(first_row, index + THREADS, next); }
         for (var part = 0u; part < 4u; part++) {
             let from_token = own_tokens * STRIDE + part * 4u;
             let from_row = own_rows * STRIDE + part * 4u;

@@ -2,17 +2,21 @@
 
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 
-use super::Params;
 use super::product::{Rows, product, scratch_len};
+use super::{Params, many};
 use crate::ops::matmul::codes::META;
 use crate::quant::panel::{BLOCK, PanelFormat, Panels, ROWS};
 use crate::simd::Level;
 
-/// Most tokens of a tile: their activations stay in the second-level cache while the tile's panels pass.
-const TOKENS: usize = 64;
+/// Most tokens of a tile, and most bytes of their activations: these stay in the second-level cache while the tile's panels pass.
+const TOKENS: usize = 256;
+const ACTIVATIONS: usize = 512 << 10;
 
 /// Fewest bytes of weights in a tile, below which handing out tiles costs more than it balances.
 const TILE_BYTES: usize = 64 << 10;
+
+/// Fewest panels in a tile of several tokens, below which packing their activations costs too much.
+const FEWEST_PANELS: usize = 16;
 
 /// Panels and tokens of a tile.
 pub(super) fn tile_shape(
@@ -21,13 +25,19 @@ pub(super) fn tile_shape(
     format: PanelFormat,
     tokens: usize,
 ) -> [usize; 2] {
-    let panels = (params.n as usize).div_ceil(ROWS);
-    let rows = tokens.div_ceil(TOKENS);
-    let per_thread = 8usize.div_ceil(rows);
-    let fewest = (TILE_BYTES / format.panel_bytes(params.k as usize).max(1)).clamp(1, panels);
-    // Never so large that a thread is left without work.
+    let (panels, k) = ((params.n as usize).div_ceil(ROWS), params.k as usize);
+    if tokens > 1 {
+        // With many threads fewer tokens rather than fewer panels.
+        let fair = tokens * panels / (context.threads() * FEWEST_PANELS);
+        let rows = tokens.div_ceil((ACTIVATIONS / k.max(1)).min(fair).clamp(24, TOKENS));
+        // Pairs of panels; never so many that a thread is left without work.
+        let fair = context.chunk(panels * rows, many::PANELS, 1).min(panels.next_multiple_of(2));
+        let balanced = context.chunk(panels * rows, many::PANELS, 4);
+        return [balanced.max(FEWEST_PANELS.min(fair)).min(fair), tokens.div_ceil(rows)];
+    }
+    let fewest = (TILE_BYTES / format.panel_bytes(k).max(1)).clamp(1, panels);
     let fair = context.chunk(panels, 1, 1);
-    [context.chunk(panels, 1, per_thread).max(fewest.min(fair)), tokens.min(TOKENS)]
+    [context.chunk(panels, 1, 8).max(fewest.min(fair)), 1]
 }
 
 /// `OUT` is the index of the output binding.
@@ -56,13 +66,15 @@ fn run(tile: &Tile<'_>, rows: impl Fn(usize) -> RowsOf, weight: usize, bias: Opt
     let (first_col, cols, tokens) = (y.first_col(), y.cols(), y.rows());
     let range = first_col / ROWS..(first_col + cols).div_ceil(ROWS);
     let rows = rows(y.first_row()).of(tile, panels.k());
-    product(Level::best(), &panels, range, rows, tokens, tile.scratch(), &mut |panel, token, sums| {
+    product(Level::best(), &panels, range, rows, tokens, tile.scratch(), &mut |panel, sums| {
         let from = panel * ROWS - first_col;
         let to = (from + ROWS).min(cols);
-        let y = &mut y.row(token)[from..to];
-        y.copy_from_slice(&sums[..to - from]);
-        if let Some(bias) = bias {
-            y.iter_mut().zip(&bias[panel * ROWS..]).for_each(|(y, b)| *y += b);
+        for (token, sums) in sums.chunks_exact(ROWS).enumerate() {
+            let y = &mut y.row(token)[from..to];
+            y.copy_from_slice(&sums[..to - from]);
+            if let Some(bias) = bias {
+                y.iter_mut().zip(&bias[panel * ROWS..]).for_each(|(y, b)| *y += b);
+            }
         }
     });
 }

@@ -3,8 +3,7 @@
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
 use super::pack;
-use super::vector::Vector;
-use super::vector::scalar::Scalar;
+use super::vector::{Vector, for_levels};
 use crate::quant::Float;
 use crate::quant::panel::{BLOCK, ROWS};
 use crate::simd::Level;
@@ -14,7 +13,7 @@ const F16: usize = Float::F16 as usize;
 const BF16: usize = Float::BF16 as usize;
 
 /// How far ahead values are asked for, in bytes.
-const PREFETCH: usize = 4096;
+const PREFETCH: usize = 8192;
 
 #[inline(always)]
 unsafe fn load<V: Vector, const FLOAT: usize>(values: *const u8, at: usize) -> V::Float {
@@ -40,7 +39,7 @@ unsafe fn pass<V: Vector, const FLOAT: usize, const M: usize>(
         let mut sum = [V::splat(0.0); M];
         for i in from..(from + BLOCK).min(k) {
             if M == 1 {
-                V::prefetch(values.wrapping_add(PREFETCH + i * bytes));
+                V::prefetch_far(values.wrapping_add(PREFETCH + i * bytes));
             }
             let w = load::<V, FLOAT>(values, i * ROWS);
             for (m, sum) in sum.iter_mut().enumerate() {
@@ -75,41 +74,10 @@ unsafe fn run_panel<V: Vector, const FLOAT: usize>(values: &[u8], x: &[f32], k: 
     }
 }
 
-type Run = unsafe fn(&[u8], &[f32], usize, &mut [f32]);
-
-macro_rules! instance {
-    ($run:ident, $float:expr) => {
-        match $float {
-            Float::F32 => $run::<F32>,
-            Float::F16 => $run::<F16>,
-            Float::BF16 => $run::<BF16>,
-        }
-    };
-}
-
-fn scalar<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
-    // SAFETY: `run` checked the lengths; plain Rust needs no special instructions.
-    unsafe { run_panel::<Scalar, FLOAT>(values, x, k, acc) }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn neon<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
-    // SAFETY: `run` checked the lengths; every AArch64 processor has Advanced SIMD.
-    unsafe { run_panel::<super::vector::neon::Neon, FLOAT>(values, x, k, acc) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn avx2<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
-    // SAFETY: `run` checked the lengths; this function requires the instructions.
-    unsafe { run_panel::<super::vector::avx2::Avx2, FLOAT>(values, x, k, acc) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn avx512<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
-    // SAFETY: `run` checked the lengths; this function requires the instructions.
-    unsafe { run_panel::<super::vector::avx512::Avx512, FLOAT>(values, x, k, acc) }
+for_levels! {
+    /// # Safety
+    /// The level must be available; `values` holds `k` values of 16 rows, `x` those of each of `acc`'s tokens.
+    unsafe fn panel<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) = run_panel;
 }
 
 /// Sets `acc` (16 for each token) to the products of one dense panel with activations `x`, packed by
@@ -117,15 +85,12 @@ fn avx512<const FLOAT: usize>(values: &[u8], x: &[f32], k: usize, acc: &mut [f32
 pub fn run(level: Level, float: Float, values: &[u8], x: &[f32], k: usize, acc: &mut [f32]) {
     assert!(values.len() >= ROWS * k * float.size() && x.len() >= acc.len() / ROWS * k);
     assert!(level.is_available(), "{} is not available here", level.name());
-    let run: Run = match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => instance!(avx512, float),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => instance!(avx2, float),
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => instance!(neon, float),
-        _ => instance!(scalar, float),
-    };
     // SAFETY: the level is available, and the lengths cover what a pass reads and writes, as just checked.
-    unsafe { run(values, x, k, acc) }
+    unsafe {
+        match float {
+            Float::F32 => panel::<F32>(level, values, x, k, acc),
+            Float::F16 => panel::<F16>(level, values, x, k, acc),
+            Float::BF16 => panel::<BF16>(level, values, x, k, acc),
+        }
+    }
 }

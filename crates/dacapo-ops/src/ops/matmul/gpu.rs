@@ -27,7 +27,9 @@ const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
 const TILE: &str = include_str!("tile.wgsl");
 const TILE_INT8: &str = include_str!("tile_int8.wgsl");
 const ENABLE_COOP: &str = include_str!("enable_coop.wgsl");
+const COOP_OPERANDS: &str = include_str!("coop_operands.wgsl");
 const COOP_INT8: &str = include_str!("coop_int8.wgsl");
+const COOP8_INT8: &str = include_str!("coop8_int8.wgsl");
 const TILE_EXACT: &str = include_str!("tile_exact.wgsl");
 const TILE_ROWS: &str = include_str!("tile_rows.wgsl");
 const TILE_ROWS_DENSE: &str = include_str!("tile_rows_dense.wgsl");
@@ -45,12 +47,12 @@ const MANY: usize = 3;
 const MANY_DENSE: usize = 4;
 /// Products of int8 activations with many tokens.
 const MANY_INT8: usize = 1;
-/// The same on cooperative matrices.
+/// The same on cooperative matrices of 16 by 16.
 const COOPERATIVE: usize = 2;
 /// Of one token and small weights.
 const SMALL: usize = 3;
-
-const NEEDS_COOP: GpuNeeds = GpuNeeds { f16: true, cooperative_matrix: true };
+/// Of many tokens, on cooperative matrices of 8 by 8.
+const COOPERATIVE8: usize = 4;
 
 macro_rules! normed {
     ($bind:literal) => {
@@ -102,12 +104,20 @@ pub(super) static INT8: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new("matvec", &[include_str!("bind_int8.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC]),
         Wgsl::new("tile", &[include_str!("bind_int8.wgsl"), ONE, PANEL, TILE, TILE_INT8]),
-        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8.wgsl"), ONE, PANEL, COOP_INT8])
-            .needs(NEEDS_COOP),
+        Wgsl::new(
+            "coop",
+            &[ENABLE_COOP, include_str!("bind_int8.wgsl"), ONE, PANEL, COOP_OPERANDS, COOP_INT8],
+        )
+        .needs(COOP.needs()),
         Wgsl::new(
             "matvec_small",
             &[include_str!("bind_int8.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC_SMALL],
         ),
+        Wgsl::new(
+            "coop8",
+            &[ENABLE_COOP, include_str!("bind_int8.wgsl"), ONE, PANEL, COOP_OPERANDS, COOP8_INT8],
+        )
+        .needs(COOP8.needs()),
     ],
     plan: plan_int8,
 };
@@ -116,12 +126,20 @@ pub(super) static INT8_BIAS: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new("matvec", &[include_str!("bind_int8_bias.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC]),
         Wgsl::new("tile", &[include_str!("bind_int8_bias.wgsl"), ONE, PANEL, TILE, TILE_INT8]),
-        Wgsl::new("coop", &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), ONE, PANEL, COOP_INT8])
-            .needs(NEEDS_COOP),
+        Wgsl::new(
+            "coop",
+            &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), ONE, PANEL, COOP_OPERANDS, COOP_INT8],
+        )
+        .needs(COOP.needs()),
         Wgsl::new(
             "matvec_small",
             &[include_str!("bind_int8_bias.wgsl"), STORED, ONE, PANEL, MATVEC_INT8, MATVEC_SMALL],
         ),
+        Wgsl::new(
+            "coop8",
+            &[ENABLE_COOP, include_str!("bind_int8_bias.wgsl"), ONE, PANEL, COOP_OPERANDS, COOP8_INT8],
+        )
+        .needs(COOP8.needs()),
     ],
     plan: plan_int8,
 };
@@ -296,38 +314,83 @@ fn tiles(limits: &GpuLimits, n: usize, tokens: usize) -> GpuPlan {
 
 /// How products with many tokens are divided among cooperative matrices.
 struct CoopTuning {
+    /// Side of the matrices, and the text for them.
+    side: u32,
+    variant: usize,
+    /// Invocations of a workgroup.
+    threads: u32,
     /// Fewest tokens: below, most of a workgroup's would be idle.
     tokens: usize,
-    /// Tokens and rows of a workgroup, the largest first: a subgroup's matrices are a 32nd and a 64th.
-    tiles: [[usize; 2]; 3],
+    /// Tokens and rows of a workgroup, the largest first.
+    tiles: &'static [[usize; 2]],
+    /// Whether a tile is for so few tokens that half of it is idle.
+    idle: bool,
+    /// Overrides that say how many matrices a subgroup has: along tokens (0) or rows (1), one for each so many of the tile.
+    matrices: &'static [(&'static str, usize, usize)],
+    /// Bytes of workgroup memory for each token or row, and besides.
+    memory: [usize; 2],
     /// Workgroups that there have to be for a tile to be taken, in percent of the processors.
     busy: usize,
 }
 
-const COOP: CoopTuning = CoopTuning { tokens: 32, tiles: [[128, 128], [64, 128], [64, 64]], busy: 150 };
+/// See `coop_int8.wgsl`.
+const COOP: CoopTuning = CoopTuning {
+    side: 16,
+    variant: COOPERATIVE,
+    threads: 256,
+    tokens: 32,
+    tiles: &[[128, 128], [64, 128], [64, 64]],
+    idle: true,
+    matrices: &[("FM", 0, 32), ("FN", 1, 64)],
+    memory: [144, 2048 * 4 + 256 * 4],
+    busy: 150,
+};
+
+/// See `coop8_int8.wgsl`. Nobody has measured it.
+const COOP8: CoopTuning = CoopTuning {
+    side: 8,
+    variant: COOPERATIVE8,
+    threads: 128,
+    tokens: FEW + 1,
+    tiles: &[[64, 64], [32, 64]],
+    idle: false,
+    matrices: &[("FM", 0, 16)],
+    memory: [64, 1024 * 4 + 128 * 4],
+    busy: 150,
+};
 
 impl CoopTuning {
-    /// Bytes of workgroup memory: see `coop_int8.wgsl`.
-    fn shared_memory([tokens, rows]: [usize; 2]) -> usize {
-        (tokens + rows) * 144 + 2048 * 4 + 256 * 4
+    const fn needs(&self) -> GpuNeeds {
+        GpuNeeds { f16: true, matrix_side: self.side }
+    }
+
+    /// Bytes of workgroup memory.
+    fn shared_memory(&self, [tokens, rows]: [usize; 2]) -> usize {
+        (tokens + rows) * self.memory[0] + self.memory[1]
     }
 
     /// A product on cooperative matrices, if the device has them and they pay.
     fn plan(&self, limits: &GpuLimits, n: usize, tokens: usize) -> Option<GpuPlan> {
-        let able = NEEDS_COOP.met_by(limits) && limits.subgroup_size == 32 && limits.workgroup_size >= 256;
+        let able = self.needs().met_by(limits)
+            && limits.subgroup_size == 32
+            && limits.workgroup_size >= self.threads;
         if !able || tokens < self.tokens {
             return None;
         }
         let grid = |tile: [usize; 2]| [tokens.div_ceil(tile[0]), n.div_ceil(tile[1])];
-        let fits = |tile: [usize; 2]| Self::shared_memory(tile) <= limits.shared_memory as usize;
+        let fits = |tile: [usize; 2]| self.shared_memory(tile) <= limits.shared_memory as usize;
         let busy = |tile: [usize; 2]| {
             grid(tile).iter().product::<usize>() * 100 >= self.busy * limits.processors as usize
         };
-        let mut fitting = self.tiles.into_iter().filter(|&tile| fits(tile));
-        let tile = fitting.clone().find(|&tile| busy(tile)).or(fitting.next_back())?;
+        let filled = |tile: [usize; 2]| self.idle || tokens > tile[0] / 2;
+        let mut fitting = self.tiles.iter().copied().filter(|&tile| fits(tile));
+        let tile = fitting.clone().find(|&tile| filled(tile) && busy(tile)).or(fitting.next_back())?;
         let [x, y] = grid(tile);
-        let plan = GpuPlan::new([x as u32, y as u32, 1]).variant(COOPERATIVE);
-        Some(plan.constant("FM", (tile[0] / 32) as u32).constant("FN", (tile[1] / 64) as u32))
+        let plan = GpuPlan::new([x as u32, y as u32, 1]).variant(self.variant);
+        let with_matrices = |plan: GpuPlan, &(name, side, each): &(&'static str, usize, usize)| {
+            plan.constant(name, (tile[side] / each) as u32)
+        };
+        Some(self.matrices.iter().fold(plan, with_matrices))
     }
 }
 
@@ -344,7 +407,8 @@ fn shape_of(params: &Params) -> (PanelFormat, usize, usize, usize) {
 fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
     let (format, n, k, tokens) = shape(context);
     if tokens > FEW {
-        let plan = COOP.plan(context.limits(), n, tokens);
+        let coop = [&COOP, &COOP8];
+        let plan = coop.into_iter().find_map(|coop| coop.plan(context.limits(), n, tokens));
         return panel_constants(
             plan.unwrap_or_else(|| tiles(context.limits(), n, tokens).variant(MANY_INT8)),
             format,
@@ -429,7 +493,7 @@ mod tests {
             binding_align: 16,
             processors: 132,
             f16: true,
-            cooperative_matrix: true,
+            matrix_side: 16,
             fast_int8_dot: true,
         }
     }
@@ -488,8 +552,19 @@ mod tests {
             assert_eq!([constant(&plan, "FM"), constant(&plan, "FN")], tile);
         }
         assert!(COOP.plan(&with, 4096, 16).is_none(), "few tokens");
-        assert!(COOP.plan(&GpuLimits { cooperative_matrix: false, ..with.clone() }, 4096, 512).is_none());
+        assert!(COOP.plan(&GpuLimits { matrix_side: 0, ..with.clone() }, 4096, 512).is_none());
         assert!(COOP.plan(&limits(64), 4096, 512).is_none(), "another subgroup size");
+        assert!(COOP8.plan(&with, 4096, 512).is_none(), "another side");
+        let apple = GpuLimits { matrix_side: 8, shared_memory: 32 << 10, processors: 16, ..with.clone() };
+        for (n, tokens, tile, grid) in
+            [(4096, 512, 4, [8, 64, 1]), (512, 128, 2, [4, 8, 1]), (4096, 9, 2, [1, 64, 1])]
+        {
+            let plan = COOP8.plan(&apple, n, tokens).expect("pays");
+            assert_eq!((plan.variant, plan.workgroups), (COOPERATIVE8, grid));
+            assert_eq!(constant(&plan, "FM"), tile);
+        }
+        assert!(COOP.plan(&apple, 4096, 512).is_none(), "another side");
+        assert!(COOP8.plan(&GpuLimits { workgroup_size: 64, ..apple }, 4096, 512).is_none(), "small");
         let small = GpuLimits { shared_memory: 32 << 10, ..with };
         assert_eq!(constant(&COOP.plan(&small, 14_336, 2048).expect("fits"), "FN"), 1);
     }

@@ -3,8 +3,11 @@
 pub mod codes;
 mod cpu;
 pub mod dense;
+pub mod exact;
 mod gpu;
+pub mod many;
 pub(crate) mod normed;
+pub mod one;
 pub mod pack;
 mod parts;
 pub mod product;

@@ -162,7 +162,7 @@ fn products(tile: &Tile<'_>, bias: Option<&[f32]>, out: usize) {
     let mut y = tile.write::<f32>(out);
     let (first, cols) = (y.first_col(), y.cols());
     let range = first / ROWS..(first + cols).div_ceil(ROWS);
-    product(Level::best(), &panels, range, rows, 1, scratch, &mut |panel, _, sums| {
+    product(Level::best(), &panels, range, rows, 1, scratch, &mut |panel, sums| {
         let from = panel * ROWS - first;
         let y = &mut y.row(0)[from..(from + ROWS).min(cols)];
         y.copy_from_slice(&sums[..y.len()]);
@@ -208,7 +208,7 @@ fn run_gated(tile: &Tile<'_>) {
         let bytes = tile.read_bytes(weight);
         let panels = Panels::new(cpu::format(about), n, k, bytes).expect("the weight has its size");
         let range = first / ROWS..(first + values.len()) / ROWS;
-        product(Level::best(), &panels, range, own, 1, scratch, &mut |panel, _, sums| {
+        product(Level::best(), &panels, range, own, 1, scratch, &mut |panel, sums| {
             values[panel * ROWS - first..][..ROWS].copy_from_slice(sums);
         });
     }

@@ -4,21 +4,12 @@
 //! interleaved, so that a loop walks through one contiguous piece of memory: rows a power of two apart would all compete
 //! for the same few lines of the first-level cache. A group of one token is as it was.
 
-use super::vector::Vector;
-use super::vector::scalar::Scalar;
+use super::vector::{Vector, of_level};
 use crate::simd::Level;
 
 /// Most tokens of a group at this level.
 pub fn most(level: Level) -> usize {
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => super::vector::avx512::Avx512::TOKENS,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => super::vector::avx2::Avx2::TOKENS,
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => super::vector::neon::Neon::TOKENS,
-        _ => Scalar::TOKENS,
-    }
+    of_level!(level, V => V::TOKENS)
 }
 
 /// First token and size of each group.

@@ -2,8 +2,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 
-use super::vector::Vector;
-use super::vector::scalar::Scalar;
+use super::vector::{Vector, for_levels};
 use crate::quant::Float;
 use crate::quant::panel::{ROWS, Scales};
 use crate::simd::Level;
@@ -17,12 +16,43 @@ unsafe fn load<V: Vector>(float: Float, from: *const u8) -> V::Float {
     }
 }
 
-/// Expands one unit for the rows from `lane` on: for each of its steps 16 scales and 16 biases.
+/// What scales are expanded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// For each step 16 scales and 16 biases.
+    Steps,
+    /// For each span 16 scales, then 16 biases unless the format has a code for zero.
+    Spans,
+}
+
+impl Layout {
+    /// f32 values that `k` values along a row take.
+    pub const fn len(self, scales: Scales, k: usize) -> usize {
+        match (self, scales.zero()) {
+            (Layout::Steps, _) => k / scales.step() * 2 * ROWS,
+            (Layout::Spans, None) => k / scales.span() * 2 * ROWS,
+            (Layout::Spans, Some(_)) => k / scales.span() * ROWS,
+        }
+    }
+}
+
+/// Expands one unit for the rows from `lane` on.
 #[inline(always)]
-unsafe fn expand_unit<V: Vector>(scales: Scales, unit: *const u8, lane: usize, out: *mut f32) {
+unsafe fn expand_unit<V: Vector>(
+    scales: Scales,
+    layout: Layout,
+    unit: *const u8,
+    lane: usize,
+    out: *mut f32,
+) {
+    let biased = layout == Layout::Steps || scales.zero().is_none();
     let put = |step: usize, s: V::Float, b: V::Float| {
-        V::store(out.add(step * 2 * ROWS + lane), s);
-        V::store(out.add((step * 2 + 1) * ROWS + lane), b);
+        if biased {
+            V::store(out.add(step * 2 * ROWS + lane), s);
+            V::store(out.add((step * 2 + 1) * ROWS + lane), b);
+        } else {
+            V::store(out.add(step * ROWS + lane), s);
+        }
     };
     let half = |row: usize| V::load_f16(unit.add(2 * (row * ROWS + lane)));
     let small = |row: usize| V::load_u8(unit.add(row * ROWS + lane));
@@ -31,7 +61,7 @@ unsafe fn expand_unit<V: Vector>(scales: Scales, unit: *const u8, lane: usize, o
         Scales::Affine { float, .. } => {
             let s = load::<V>(float, unit.add(lane * float.size()));
             let b = load::<V>(float, unit.add((ROWS + lane) * float.size()));
-            (0..steps).for_each(|step| put(step, s, b));
+            (0..if layout == Layout::Steps { steps } else { 1 }).for_each(|step| put(step, s, b));
         }
         Scales::Symmetric { zero, float } => {
             let s = load::<V>(float, unit.add(2 * lane));
@@ -73,46 +103,27 @@ unsafe fn expand_unit<V: Vector>(scales: Scales, unit: *const u8, lane: usize, o
 }
 
 #[inline(always)]
-unsafe fn expand_units<V: Vector>(scales: Scales, bytes: &[u8], out: &mut [f32]) {
-    let per_unit = scales.unit() / scales.step() * 2 * ROWS;
+unsafe fn expand_units<V: Vector>(scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) {
+    let per_unit = layout.len(scales, scales.unit());
     for (unit, out) in bytes.chunks_exact(scales.unit_bytes()).zip(out.chunks_exact_mut(per_unit)) {
         for lane in (0..ROWS).step_by(V::LANES) {
-            expand_unit::<V>(scales, unit.as_ptr(), lane, out.as_mut_ptr());
+            expand_unit::<V>(scales, layout, unit.as_ptr(), lane, out.as_mut_ptr());
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn avx2(scales: Scales, bytes: &[u8], out: &mut [f32]) {
-    // SAFETY: the slices cover whole units; this function requires the instructions.
-    unsafe { expand_units::<super::vector::avx2::Avx2>(scales, bytes, out) }
+for_levels! {
+    /// # Safety
+    /// The level must be available.
+    unsafe fn units<>(scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) = expand_units;
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn avx512(scales: Scales, bytes: &[u8], out: &mut [f32]) {
-    // SAFETY: the slices cover whole units; this function requires the instructions.
-    unsafe { expand_units::<super::vector::avx512::Avx512>(scales, bytes, out) }
-}
-
-/// Expands whole units of a panel's scale bytes: for each step 16 scales, then 16 biases. What does not fit into
-/// `out` is left out. Panics if the processor lacks the level.
-pub fn expand(level: Level, scales: Scales, bytes: &[u8], out: &mut [f32]) {
+/// Expands whole units of a panel's scale bytes. What does not fit into `out` is left out. Panics if the processor lacks
+/// the level.
+pub fn expand(level: Level, scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) {
     assert!(level.is_available(), "{} is not available here", level.name());
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level is available.
-        Level::Avx512 => unsafe { avx512(scales, bytes, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level is available.
-        Level::Avx2 => unsafe { avx2(scales, bytes, out) },
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: the slices cover whole units; every AArch64 processor has Advanced SIMD.
-        Level::Neon => unsafe { expand_units::<super::vector::neon::Neon>(scales, bytes, out) },
-        // SAFETY: the slices cover whole units; plain Rust needs no special instructions.
-        _ => unsafe { expand_units::<Scalar>(scales, bytes, out) },
-    }
+    // SAFETY: the level is available; only whole units are read and written.
+    unsafe { units(level, scales, layout, bytes, out) }
 }
 
 /// The sum of 16 values, by halving: eight pairs at distance 8, then four at 4, and so on.

@@ -52,10 +52,12 @@ impl Weights {
                 Rows::Exact(&x[first * k..])
             };
             let all = 0..n.div_ceil(ROWS);
-            product(level, &panels, all, rows, count, &mut scratch, &mut |panel, token, sums| {
+            product(level, &panels, all, rows, count, &mut scratch, &mut |panel, sums| {
                 let from = panel * ROWS;
                 let to = (from + ROWS).min(n);
-                y[(first + token) * n + from..(first + token) * n + to].copy_from_slice(&sums[..to - from]);
+                for (token, sums) in (first..).zip(sums.chunks_exact(ROWS)) {
+                    y[token * n + from..token * n + to].copy_from_slice(&sums[..to - from]);
+                }
             });
         }
         y
@@ -135,7 +137,7 @@ fn int8_products_are_products_of_the_rounded_activations() {
 fn levels_and_divisions_agree_bit_for_bit() {
     for format in formats() {
         // Longer than a chunk of k, and more tokens than any pass takes at once.
-        let weights = Weights::new(format, 20, 2048 + 256, 13);
+        let weights = Weights::new(format, 40, 2048 + 256, 13);
         let x = normal(7, 15 * weights.panels().k());
         for int8 in [false, true] {
             if int8 && matches!(format, Format::Dense(_)) {

@@ -1,9 +1,10 @@
-//! Memory of the CPU backend: the heap for small blocks, mappings of their own for large ones, files.
+//! Memory of the CPU backend: the heap for small blocks, mappings for larger ones, files.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::slab::{Block, Slabs};
 use crate::hal::Memory;
 use crate::hal::file::MappedFile;
 use crate::hal::meter::{MemoryMeter, MeterEntry};
@@ -12,25 +13,14 @@ use crate::{Error, Result};
 /// Alignment of small blocks: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 
-/// From this size on, a block is a mapping of its own, in huge pages where the system gives them.
-const LARGE: usize = 2 << 20;
+/// From this size on, a block lies in a mapping, in huge pages where the system gives them.
+const LARGE: usize = 64 << 10;
 
 /// Zeroed, writable memory.
 #[derive(Debug)]
 pub(super) enum HostMemory {
-    Small {
-        ptr: NonNull<u8>,
-        layout: Layout,
-        len: usize,
-        _entry: MeterEntry,
-    },
-    Large {
-        #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere it is only kept"))]
-        map: memmap2::MmapMut,
-        ptr: NonNull<u8>,
-        len: usize,
-        _entry: MeterEntry,
-    },
+    Small { ptr: NonNull<u8>, layout: Layout, len: usize, _entry: MeterEntry },
+    Large { block: Block, len: usize, _entry: MeterEntry },
 }
 
 // SAFETY: the address is owned by the object and followed only under the rules of buffers and tiles.
@@ -40,15 +30,11 @@ unsafe impl Sync for HostMemory {}
 
 impl HostMemory {
     /// `len` zeroed bytes.
-    pub fn new(len: usize, device: &str, meter: &MemoryMeter) -> Result<Self> {
+    pub fn new(len: usize, slabs: &Slabs, device: &str, meter: &MemoryMeter) -> Result<Self> {
         let fail = || Error::OutOfMemory { requested: len, device: device.to_owned() };
         if len >= LARGE {
-            let mut map = memmap2::MmapMut::map_anon(len).map_err(|_| fail())?;
-            // Only a hint: without huge pages everything works, slower.
-            #[cfg(target_os = "linux")]
-            let _ = map.advise(memmap2::Advice::HugePage);
-            let ptr = NonNull::new(map.as_mut_ptr()).ok_or_else(fail)?;
-            return Ok(HostMemory::Large { map, ptr, len, _entry: meter.block(len) });
+            let block = slabs.allocate(len).ok_or_else(fail)?;
+            return Ok(HostMemory::Large { block, len, _entry: meter.block(len) });
         }
         let layout =
             Layout::from_size_align(len.max(1).next_multiple_of(ALIGN), ALIGN).map_err(|_| fail())?;
@@ -84,7 +70,8 @@ impl Memory for HostMemory {
 
     fn host_ptr(&self) -> Option<NonNull<u8>> {
         match self {
-            HostMemory::Small { ptr, .. } | HostMemory::Large { ptr, .. } => Some(*ptr),
+            HostMemory::Small { ptr, .. } => Some(*ptr),
+            HostMemory::Large { block, .. } => Some(block.ptr()),
         }
     }
 
@@ -105,10 +92,8 @@ impl Memory for HostMemory {
     }
 
     fn populate(&self) {
-        // Only a hint, which older systems do not know: the first use then faults the pages in.
-        #[cfg(target_os = "linux")]
-        if let HostMemory::Large { map, .. } = self {
-            let _ = map.advise(memmap2::Advice::PopulateWrite);
+        if let HostMemory::Large { block, .. } = self {
+            block.populate();
         }
     }
 

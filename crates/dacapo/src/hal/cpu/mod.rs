@@ -22,6 +22,7 @@ mod job;
 mod loom_tests;
 mod memory;
 mod queue;
+mod slab;
 mod sync;
 mod system;
 pub mod tile;
@@ -35,6 +36,7 @@ pub(crate) struct CpuBackend {
     queue: Arc<Queue<Program>>,
     workers: Vec<JoinHandle<()>>,
     threads: usize,
+    slabs: slab::Slabs,
     meter: MemoryMeter,
 }
 
@@ -55,6 +57,7 @@ impl CpuBackend {
             queue,
             workers: Vec::with_capacity(threads),
             threads,
+            slabs: slab::Slabs::default(),
             meter: MemoryMeter::default(),
         };
         for index in 0..threads {
@@ -101,7 +104,7 @@ impl Backend for CpuBackend {
     }
 
     fn allocate(&self, bytes: usize, _: Importance) -> Result<Arc<dyn Memory>> {
-        Ok(Arc::new(memory::HostMemory::new(bytes, &self.info.name, &self.meter)?))
+        Ok(Arc::new(memory::HostMemory::new(bytes, &self.slabs, &self.info.name, &self.meter)?))
     }
 
     fn map_file(&self, file: &Arc<MappedFile>, offset: usize, len: usize) -> Result<Arc<dyn Memory>> {

@@ -78,7 +78,10 @@ impl Node {
     ) {
         if !bound.is_some_and(|bound| Arc::ptr_eq(bound, &self.made)) {
             encoder.setComputePipelineState(&self.made.state);
-            for (index, &bytes) in self.made.msl.threadgroup.iter().enumerate() {
+            // An encoder keeps the lengths that it was told last: together with those of a pipeline before they may be too much.
+            let stale = bound.map_or(0, |bound| bound.msl.threadgroup.len());
+            let nothing = std::iter::repeat_n(&0, stale.saturating_sub(self.made.msl.threadgroup.len()));
+            for (index, &bytes) in self.made.msl.threadgroup.iter().chain(nothing).enumerate() {
                 // SAFETY: as the kernel's text asks for, and within the device's limit, as was checked.
                 unsafe { encoder.setThreadgroupMemoryLength_atIndex(bytes as usize, index) };
             }

@@ -195,7 +195,7 @@ fn limits(
         binding_align: found.min_storage_buffer_offset_alignment,
         processors,
         f16: features.f16,
-        cooperative_matrix: features.cooperative_matrix,
+        matrix_side: if features.cooperative_matrix { 16 } else { 0 },
         fast_int8_dot: features.int8_dot,
     }
 }

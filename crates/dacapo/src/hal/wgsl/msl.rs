@@ -46,7 +46,7 @@ pub fn translate(kernel: &'static Kernel, variant: &Wgsl, constants: &[(&'static
 }
 
 /// What Apple silicon offers to kernels, from its first generation on; `processors` is a guess that the device's name or
-/// registry may better. Cooperative matrices have sides of 8 there, so that texts for 16 do not run.
+/// registry may better.
 pub fn limits(processors: u32) -> GpuLimits {
     GpuLimits {
         subgroup_size: 32,
@@ -59,7 +59,8 @@ pub fn limits(processors: u32) -> GpuLimits {
         binding_align: 16,
         processors,
         f16: true,
-        cooperative_matrix: false,
+        // `simdgroup_matrix`.
+        matrix_side: 8,
         fast_int8_dot: false,
     }
 }

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::{Cache, KEYS, KvElement, Queries, Shape, slots_from};
+use super::{Cache, KEYS, KvElement, Queries, Shape, slots_from, widen};
 use crate::lanes::{LANES, Lanes, leveled, math};
 
 /// Scratch for `rows` queries of `key_dim` and `value_dim` elements.
@@ -91,11 +91,10 @@ fn attend<L: Lanes, E: KvElement>(
         let count = (tile + KEYS).min(end) - first;
         let slots = slots_from(first, count, shape.slots);
         for (j, &slot) in slots[..count].iter().enumerate() {
-            E::widen(&cache.keys[slot * key_dim..][..key_dim], &mut parts.keys[j * key_dim..][..key_dim]);
-            E::widen(
-                &cache.values[slot * value_dim..][..value_dim],
-                &mut parts.values[j * value_dim..][..value_dim],
-            );
+            let key = &cache.keys[slot * key_dim..][..key_dim];
+            widen(l, key, &mut parts.keys[j * key_dim..][..key_dim]);
+            let value = &cache.values[slot * value_dim..][..value_dim];
+            widen(l, value, &mut parts.values[j * value_dim..][..value_dim]);
         }
         let size = (count, width, key_dim);
         product(l, parts.keys, (key_dim, 1), parts.q, parts.scores, size, false);

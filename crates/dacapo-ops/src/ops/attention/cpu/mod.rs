@@ -15,7 +15,6 @@ mod tests;
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 use dacapo::{DType, Element};
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::Params;
 use crate::lanes::{LANES, Lanes};
@@ -113,7 +112,6 @@ pub(crate) struct Cache<'a, E> {
 /// An element of a cache.
 pub(crate) trait KvElement: Element {
     fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V;
-    fn widen(from: &[Self], to: &mut [f32]);
     /// [`one`] for this element.
     fn one(
         level: Level,
@@ -145,10 +143,6 @@ impl KvElement for f32 {
     fn load<L: Lanes>(l: L, x: &[f32; LANES]) -> L::V {
         l.load(x)
     }
-    #[inline(always)]
-    fn widen(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
 }
 
 impl KvElement for f16 {
@@ -169,10 +163,6 @@ impl KvElement for f16 {
     fn load<L: Lanes>(l: L, x: &[f16; LANES]) -> L::V {
         l.load_f16(x)
     }
-    #[inline(always)]
-    fn widen(from: &[f16], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
 }
 
 /// Up to sixteen elements of a cache; lanes beyond them are 0.
@@ -184,6 +174,14 @@ fn load_part<L: Lanes, E: KvElement>(l: L, x: &[E]) -> L::V {
     let mut lanes = [E::zeroed(); LANES];
     lanes[..x.len()].copy_from_slice(x);
     E::load(l, &lanes)
+}
+
+/// Elements of a cache as f32.
+#[inline(always)]
+fn widen<L: Lanes, E: KvElement>(l: L, from: &[E], to: &mut [f32]) {
+    for (from, to) in from.chunks(LANES).zip(to.chunks_mut(LANES)) {
+        l.store_part(load_part(l, from), to);
+    }
 }
 
 /// Slots of a ring cache that hold the positions from `first` on.

@@ -208,7 +208,7 @@ mod tests {
             binding_align: 16,
             processors: 132,
             f16: true,
-            cooperative_matrix: true,
+            matrix_side: 16,
             fast_int8_dot: true,
         }
     }

@@ -201,7 +201,7 @@ mod tests {
             binding_align: 16,
             processors: 132,
             f16: true,
-            cooperative_matrix: false,
+            matrix_side: 0,
             fast_int8_dot: true,
         }
     }

@@ -1,4 +1,4 @@
-//! AVX2, FMA and F16C: eight rows in one register.
+//! AVX2, FMA and F16C, perhaps with VNNI: eight rows in one register.
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one operation under the trait's contract.
 
@@ -6,16 +6,22 @@ use std::arch::x86_64::*;
 
 use super::Vector;
 
-/// Eight rows in one register.
+/// Eight rows in one register; with `VNNI`, dot products of bytes are one instruction.
 #[derive(Debug, Clone, Copy)]
-pub struct Avx2;
+pub struct Eight<const VNNI: bool>;
 
-impl Vector for Avx2 {
+/// AVX2 alone.
+pub type Avx2 = Eight<false>;
+/// AVX2 with VNNI.
+pub type AvxVnni = Eight<true>;
+
+impl<const VNNI: bool> Vector for Eight<VNNI> {
     const LANES: usize = 8;
     const TOKENS: usize = 4;
+    const TILE: (usize, usize) = (1, if VNNI { 6 } else { 4 });
     type Float = __m256;
     type Word = __m256i;
-    /// Up to 4 bits: pairs of products as i16, of which eight of magnitude 2 * 15 * 127 fit. Otherwise i32.
+    /// With VNNI i32. Otherwise, up to 4 bits: pairs of products as i16, of which eight of magnitude 2 * 15 * 127 fit; above that i32.
     type Sum = __m256i;
 
     #[inline(always)]
@@ -84,12 +90,20 @@ impl Vector for Avx2 {
         _mm256_cvtepi32_ps(a)
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> __m256i {
-        _mm256_setzero_si256()
+    unsafe fn store_words(to: *mut u8, value: __m256i) {
+        _mm256_storeu_si256(to.cast(), value)
+    }
+    #[inline(always)]
+    unsafe fn sum_from(offset: i32) -> __m256i {
+        // Without VNNI not every sum has room for an offset while it is made.
+        _mm256_set1_epi32(if VNNI { offset } else { 0 })
     }
     #[inline(always)]
     unsafe fn sum_dot<const BITS: usize>(sum: __m256i, codes: __m256i, activations: u32) -> __m256i {
         let activations = _mm256_set1_epi32(activations as i32);
+        if VNNI {
+            return _mm256_dpbusd_avx_epi32(sum, codes, activations);
+        }
         if BITS <= 4 {
             return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, activations));
         }
@@ -109,11 +123,19 @@ impl Vector for Avx2 {
         _mm256_add_epi32(sum, sums)
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>(sum: __m256i) -> __m256i {
-        if BITS <= 4 { _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) } else { sum }
+    unsafe fn sum_finish<const BITS: usize>(sum: __m256i, offset: i32) -> __m256i {
+        if VNNI {
+            return sum;
+        }
+        let sum = if BITS <= 4 { _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) } else { sum };
+        _mm256_add_epi32(sum, _mm256_set1_epi32(offset))
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(at.cast())
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast())
     }
 }

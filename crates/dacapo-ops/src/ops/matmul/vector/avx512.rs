@@ -13,6 +13,7 @@ pub struct Avx512;
 impl Vector for Avx512 {
     const LANES: usize = 16;
     const TOKENS: usize = 8;
+    const TILE: (usize, usize) = (2, 6);
     type Float = __m512;
     type Word = __m512i;
     type Sum = __m512i;
@@ -83,19 +84,27 @@ impl Vector for Avx512 {
         _mm512_cvtepi32_ps(a)
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> __m512i {
-        _mm512_setzero_si512()
+    unsafe fn store_words(to: *mut u8, value: __m512i) {
+        _mm512_storeu_si512(to.cast(), value)
+    }
+    #[inline(always)]
+    unsafe fn sum_from(offset: i32) -> __m512i {
+        _mm512_set1_epi32(offset)
     }
     #[inline(always)]
     unsafe fn sum_dot<const BITS: usize>(sum: __m512i, codes: __m512i, activations: u32) -> __m512i {
         _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(activations as i32))
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>(sum: __m512i) -> __m512i {
+    unsafe fn sum_finish<const BITS: usize>(sum: __m512i, _: i32) -> __m512i {
         sum
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(at.cast())
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast())
     }
 }

@@ -20,8 +20,10 @@ pub mod scalar;
 pub trait Vector: Copy {
     /// Rows: 4, 8 or 16.
     const LANES: usize;
-    /// Most tokens that one pass over the codes should serve, as registers allow: 1, 2, 4 or 8.
+    /// Most tokens that one pass over exact activations should serve, as registers allow: 1, 2, 4 or 8.
     const TOKENS: usize;
+    /// Vectors of rows, 1 or 2, and most tokens, up to 6, of a tile whose sums, integers and floats, stay in registers.
+    const TILE: (usize, usize);
     /// One f32 for each row.
     type Float: Copy;
     /// One 32-bit word for each row.
@@ -63,14 +65,107 @@ pub trait Vector: Copy {
     /// Signed integers to f32, to nearest even.
     unsafe fn to_float(a: Self::Word) -> Self::Float;
 
-    /// No products.
-    unsafe fn sum_zero() -> Self::Sum;
+    /// Stores words.
+    unsafe fn store_words(to: *mut u8, value: Self::Word);
+
+    /// A sum that starts at `offset`.
+    unsafe fn sum_from(offset: i32) -> Self::Sum;
     /// Adds the four products of a row's four unsigned bytes, codes of `BITS` bits, with the four signed bytes of
-    /// `activations`, none of them -128. At most eight times between `sum_zero` and `sum_finish`.
+    /// `activations`, none of them -128. At most eight times between `sum_from` and `sum_finish`.
     unsafe fn sum_dot<const BITS: usize>(sum: Self::Sum, codes: Self::Word, activations: u32) -> Self::Sum;
-    /// The sums as integers.
-    unsafe fn sum_finish<const BITS: usize>(sum: Self::Sum) -> Self::Word;
+    /// The sums as integers; `offset` is the one they started at.
+    unsafe fn sum_finish<const BITS: usize>(sum: Self::Sum, offset: i32) -> Self::Word;
 
     /// Asks for the cache line at an address that need not be valid.
     unsafe fn prefetch(at: *const u8);
+    /// Asks for it from the second-level cache only, which waits for more lines at once than the first.
+    unsafe fn prefetch_far(at: *const u8);
 }
+
+/// Defines `unsafe fn name<consts>(level, arguments)`, which runs a generic `unsafe fn body<V, consts>(arguments)` compiled
+/// for each level. The caller promises that the level is available, and what the body asks for.
+macro_rules! for_levels {
+    (
+        $(#[$attr:meta])*
+        unsafe fn $name:ident<$(const $c:ident: $t:ty),*>($($arg:ident: $ty:ty),* $(,)?) = $body:ident;
+    ) => {
+        $(#[$attr])*
+        unsafe fn $name<$(const $c: $t),*>(level: $crate::simd::Level, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: the caller's promise; this function requires the instructions.
+                unsafe { $body::<$crate::ops::matmul::vector::avx2::Avx2, $($c),*>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+            unsafe fn avx512<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::ops::matmul::vector::avx512::Avx512, $($c),*>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+            unsafe fn avx_vnni<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::ops::matmul::vector::avx2::AvxVnni, $($c),*>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            unsafe fn neon_dot<$(const $c: $t),*>($($arg: $ty),*) {
+                // SAFETY: as above.
+                unsafe { $body::<$crate::ops::matmul::vector::neon::NeonDot, $($c),*>($($arg),*) }
+            }
+            use $crate::simd::Level;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => avx512::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::AvxVnni => avx_vnni::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => avx2::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::NeonDot => neon_dot::<$($c),*>($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => $body::<$crate::ops::matmul::vector::neon::Neon, $($c),*>($($arg),*),
+                    _ => $body::<$crate::ops::matmul::vector::scalar::Scalar, $($c),*>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(super) use for_levels;
+
+/// The value of an expression of a level's [`Vector`], which `$v` names in it.
+macro_rules! of_level {
+    ($level:expr, $v:ident => $value:expr) => {
+        match $level {
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx512 => {
+                type $v = $crate::ops::matmul::vector::avx512::Avx512;
+                $value
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::AvxVnni => {
+                type $v = $crate::ops::matmul::vector::avx2::AvxVnni;
+                $value
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx2 => {
+                type $v = $crate::ops::matmul::vector::avx2::Avx2;
+                $value
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::simd::Level::Neon | $crate::simd::Level::NeonDot => {
+                type $v = $crate::ops::matmul::vector::neon::Neon;
+                $value
+            }
+            _ => {
+                type $v = $crate::ops::matmul::vector::scalar::Scalar;
+                $value
+            }
+        }
+    };
+}
+pub(super) use of_level;

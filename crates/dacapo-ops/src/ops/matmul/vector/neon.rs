@@ -1,4 +1,4 @@
-//! Advanced SIMD: four rows in one register.
+//! Advanced SIMD, perhaps with dot products: four rows in one register.
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one operation under the trait's contract.
 
@@ -8,16 +8,38 @@ use half::f16;
 
 use super::Vector;
 
-/// Four rows in one register.
+/// Four rows in one register; with `DOT`, dot products of bytes are one instruction.
 #[derive(Debug, Clone, Copy)]
-pub struct Neon;
+pub struct Four<const DOT: bool>;
 
-impl Vector for Neon {
+/// Advanced SIMD alone.
+pub type Neon = Four<false>;
+/// Advanced SIMD with dot products.
+pub type NeonDot = Four<true>;
+
+/// `sum` and the four products of each lane's bytes.
+///
+/// # Safety
+/// The processor must have the instruction.
+#[inline(always)]
+unsafe fn sdot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // The intrinsic is not stable yet.
+    std::arch::asm!(
+        ".arch_extension dotprod",
+        "sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b",
+        sum = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
+        options(pure, nomem, nostack, preserves_flags)
+    );
+    sum
+}
+
+impl<const DOT: bool> Vector for Four<DOT> {
     const LANES: usize = 4;
     const TOKENS: usize = 4;
+    const TILE: (usize, usize) = (1, 6);
     type Float = float32x4_t;
     type Word = uint32x4_t;
-    /// Two partial sums for each row: rows 0 and 1, rows 2 and 3.
+    /// Two partial sums for each row: rows 0 and 1, rows 2 and 3. With `DOT` whole sums in the first.
     type Sum = [int32x4_t; 2];
 
     #[inline(always)]
@@ -88,7 +110,11 @@ impl Vector for Neon {
         vcvtq_f32_s32(vreinterpretq_s32_u32(a))
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> [int32x4_t; 2] {
+    unsafe fn store_words(to: *mut u8, value: uint32x4_t) {
+        vst1q_u8(to, vreinterpretq_u8_u32(value))
+    }
+    #[inline(always)]
+    unsafe fn sum_from(_: i32) -> [int32x4_t; 2] {
         [vdupq_n_s32(0); 2]
     }
     #[inline(always)]
@@ -99,6 +125,16 @@ impl Vector for Neon {
     ) -> [int32x4_t; 2] {
         let activations = vreinterpretq_s8_u32(vdupq_n_u32(activations));
         let codes = vreinterpretq_u8_u32(codes);
+        if DOT {
+            if BITS < 8 {
+                return [sdot(first, vreinterpretq_s8_u8(codes), activations), second];
+            }
+            // As below; 128 is no signed byte, so twice 64.
+            let codes = vreinterpretq_s8_u8(veorq_u8(codes, vdupq_n_u8(128)));
+            let half = vdupq_n_s8(64);
+            let lift = sdot(sdot(first, half, activations), half, activations);
+            return [sdot(lift, codes, activations), second];
+        }
         if BITS < 8 {
             let codes = vreinterpretq_s8_u8(codes);
             let low = vmull_s8(vget_low_s8(codes), vget_low_s8(activations));
@@ -112,9 +148,12 @@ impl Vector for Neon {
         [vpadalq_s16(vpadalq_s16(first, low), lift), vpadalq_s16(vpadalq_s16(second, high), lift)]
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>([first, second]: [int32x4_t; 2]) -> uint32x4_t {
-        vreinterpretq_u32_s32(vpaddq_s32(first, second))
+    unsafe fn sum_finish<const BITS: usize>([first, second]: [int32x4_t; 2], offset: i32) -> uint32x4_t {
+        let sum = if DOT { first } else { vpaddq_s32(first, second) };
+        vreinterpretq_u32_s32(vaddq_s32(sum, vdupq_n_s32(offset)))
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const u8) {}
 }

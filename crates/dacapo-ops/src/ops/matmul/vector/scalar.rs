@@ -15,6 +15,7 @@ pub struct Scalar;
 impl Vector for Scalar {
     const LANES: usize = 16;
     const TOKENS: usize = 1;
+    const TILE: (usize, usize) = (1, 2);
     type Float = [f32; 16];
     type Word = [u32; 16];
     type Sum = [i32; 16];
@@ -84,8 +85,12 @@ impl Vector for Scalar {
         a.map(|a| a as i32 as f32)
     }
     #[inline(always)]
-    unsafe fn sum_zero() -> [i32; 16] {
-        [0; 16]
+    unsafe fn store_words(to: *mut u8, value: [u32; 16]) {
+        to.cast::<[u32; 16]>().write_unaligned(value)
+    }
+    #[inline(always)]
+    unsafe fn sum_from(offset: i32) -> [i32; 16] {
+        [offset; 16]
     }
     #[inline(always)]
     unsafe fn sum_dot<const BITS: usize>(sum: [i32; 16], codes: [u32; 16], activations: u32) -> [i32; 16] {
@@ -96,9 +101,11 @@ impl Vector for Scalar {
         })
     }
     #[inline(always)]
-    unsafe fn sum_finish<const BITS: usize>(sum: [i32; 16]) -> [u32; 16] {
+    unsafe fn sum_finish<const BITS: usize>(sum: [i32; 16], _: i32) -> [u32; 16] {
         sum.map(|s| s as u32)
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const u8) {}
 }

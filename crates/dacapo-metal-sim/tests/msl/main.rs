@@ -1,6 +1,8 @@
 //! Kernels in Metal's shading language on the processor: what is right runs, what is planted is found.
 #![cfg(not(target_vendor = "apple"))]
 
+mod matrices;
+
 use std::sync::Arc;
 
 use dacapo_metal_sim::msl::{Bound, Checks, Launch, Library, available};

@@ -4,7 +4,7 @@
     python random_checkpoint.py --shape qwen3-0.6b --out DIR [--formats mlx4 q4_0 q4_k_m q8_0]
 
 Writes DIR/<shape>-mlx4/ (MLX affine, 4 bits, group 64, bfloat16 scales) and DIR/<shape>-<type>.gguf. The codes are
-uniformly random; scales are such that weights have the usual spread and no bias, so that logits stay finite. q4_0 and
+uniformly random; scales are such that weights have the usual spread about zero, so that logits stay finite. q4_0 and
 q8_0 have all matrices in that type; q4_k_m mixes Q4_K and Q6_K as llama.cpp does. Speed depends on none of the values,
 but the text that comes out is noise. Needs numpy and gguf.
 """

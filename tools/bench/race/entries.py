@@ -1,12 +1,11 @@
 """Who races on what, and one run of each."""
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from race import rivals
+from race import pages, rivals
 
 FORMAT_NAMES = {"q4_0": "Q4_0", "q4_k_m": "Q4_K_M", "q8_0": "Q8_0", "mlx4": "MLX 4-bit", "gguf": "GGUF", "mlx": "MLX"}
 SHAPE_NAMES = {"qwen3-0.6b": "Qwen3-0.6B", "llama-3.2-1b": "Llama-3.2-1B", "llama-3.1-8b": "Llama-3.1-8B"}
@@ -87,12 +86,14 @@ class Tests:
         return max(self.prompts + [depth + n for n in self.tokens]) + 64
 
 
-def output_of(command, env=None):
+def output_of(command, env=None, huge=False):
+    """What a command prints; with `huge` its memory comes in huge pages."""
     here = {"PYTHONPATH": os.pathsep.join(filter(None, [str(rivals.BENCH), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=os.environ | here | (env or {}))
-    if done.returncode != 0:
-        raise Failed(done.returncode, done.stderr)
-    return done.stdout
+    process = pages.start([str(c) for c in command], here | (env or {}), huge)
+    output, errors = process.communicate()
+    if process.returncode != 0:
+        raise Failed(process.returncode, errors)
+    return output
 
 
 def listed(numbers):
@@ -114,7 +115,7 @@ class Runner:
     def python(self, entry):
         job = vars(self.tests) | {"model": entry.path, "repack": entry.note != "no repacking"}
         module = "race.llama" if entry.engine == "llama.cpp" else "race.mlx"
-        text = output_of([sys.executable, "-m", module, json.dumps(job)], rivals.huge_pages())
+        text = output_of([sys.executable, "-m", module, json.dumps(job)], huge=True)
         return json.loads(text.splitlines()[-1])
 
     def candle(self, entry):
@@ -122,7 +123,7 @@ class Runner:
         command = [self.candle_path, entry.path, "--threads", tests.threads, "--prompts", listed(tests.prompts)]
         command += ["--tokens", listed(tests.tokens), "--depths", listed(tests.depths)]
         threads = {"RAYON_NUM_THREADS": str(tests.threads), "CANDLE_NUM_THREADS": str(tests.threads)}
-        return json.loads(output_of(command, rivals.huge_pages() | threads))
+        return json.loads(output_of(command, threads, huge=True))
 
     def dacapo(self, entry):
         tests, result = self.tests, None
@@ -140,13 +141,13 @@ class Runner:
                 result["bytes_per_token"][name] = test["bytes_per_token"]
         return result
 
-    def bench(self, options, env=None):
+    def bench(self, options, huge=False):
         command = [self.dacapo_path, "bench", "--device", "cpu", "--threads", self.tests.threads, "--repeat", "1"]
-        return json.loads(output_of([*command, "--json", *options], env))
+        return json.loads(output_of([*command, "--json", *options], huge=huge))
 
     def bandwidth(self):
         """Bytes per second that plain loops read from memory in huge pages."""
-        return self.bench(["-p", "0", "-n", "1"], rivals.huge_pages())["memory_bytes_per_second"]
+        return self.bench(["-p", "0", "-n", "1"], huge=True)["memory_bytes_per_second"]
 
     def dacapo_version(self):
         return output_of([self.dacapo_path, "--version"]).strip()

@@ -16,6 +16,15 @@ def status(field, path="/proc/self/status"):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field + ":"))
 
 
+def set_fields(params, **values):
+    """Sets fields of a C structure, which would take any other name without a word."""
+    known = {name for name, *_ in params._fields_}
+    for name, value in values.items():
+        if name not in known:
+            sys.exit(f"this llama-cpp-python has no {name} in {type(params).__name__}")
+        setattr(params, name, value)
+
+
 class Llama:
     def __init__(self, job):
         import llama_cpp
@@ -23,8 +32,7 @@ class Llama:
         self.ll, self.threads = llama_cpp, job["threads"]
         self.ll.llama_backend_init()
         params = self.ll.llama_model_default_params()
-        params.use_mmap = False
-        params.use_extra_bufts = job["repack"]
+        set_fields(params, load_mode=self.ll.LLAMA_LOAD_MODE_NONE, use_extra_bufts=job["repack"])
         self.model = self.ll.llama_model_load_from_file(job["model"].encode(), params)
         if not self.model:
             sys.exit(f"llama.cpp cannot load {job['model']}")
@@ -35,10 +43,8 @@ class Llama:
         if self.context:
             self.ll.llama_free(self.context)
         params = self.ll.llama_context_default_params()
-        params.n_ctx = positions
-        params.n_batch = params.n_ubatch = BATCH
-        params.n_threads = params.n_threads_batch = self.threads
-        params.flash_attn_type = self.ll.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        set_fields(params, n_ctx=positions, n_batch=BATCH, n_ubatch=BATCH, n_threads=self.threads,
+                   n_threads_batch=self.threads, flash_attn_type=self.ll.LLAMA_FLASH_ATTN_TYPE_ENABLED)
         self.context = self.ll.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit("llama.cpp makes no context")

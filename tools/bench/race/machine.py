@@ -27,13 +27,18 @@ def cores():
     return len(siblings)
 
 
+def huge_pages():
+    """When the system backs memory by huge pages: always, madvise (on request) or never."""
+    return text("/sys/kernel/mm/transparent_hugepage/enabled").partition("[")[2].partition("]")[0] or "never"
+
+
 def describe():
     info = text("/proc/cpuinfo").splitlines()
     model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
-    found, pages = set(flags()), text("/sys/kernel/mm/transparent_hugepage/enabled")
+    found = set(flags())
     return {
         "cpu": model, "cores": cores(), "flags": [flag for flag in FLAGS if flag in found],
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "huge_pages": pages.partition("[")[2].partition("]")[0] or "none",
+        "huge_pages": huge_pages(),
         "libc": " ".join(platform.libc_ver()), "kernel": platform.release(), "load": os.getloadavg()[0],
     }

@@ -11,8 +11,6 @@ from race import machine
 BENCH = Path(__file__).resolve().parent.parent
 ROOT = BENCH.parent.parent
 LLAMA = "llama-cpp-python==0.3.36"
-# Weights are read into memory; with this glibc asks for it in pages of 2 MiB, which speeds up generation by a tenth or more.
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def announce(command, env):
@@ -27,12 +25,6 @@ def build(command, env, wanted):
         sys.exit("not found; --build runs the command above")
     # Standard output is for the table.
     subprocess.run(command, check=True, env=os.environ | env, stdout=sys.stderr)
-
-
-def huge_pages():
-    """The environment in which a rival's memory comes in huge pages."""
-    before = os.environ.get("GLIBC_TUNABLES")
-    return {"GLIBC_TUNABLES": f"{before}:{HUGE_PAGES}" if before else HUGE_PAGES}
 
 
 def llama(wanted, without_amx=False, again=False):

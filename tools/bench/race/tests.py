@@ -1,5 +1,7 @@
 """Tests of what needs no rival: python -m unittest discover -s tools/bench/race -t tools/bench -p tests.py"""
+import ctypes
 import json
+import platform
 import subprocess
 import sys
 import unittest
@@ -9,7 +11,7 @@ import gguf
 import numpy as np
 import random_checkpoint
 
-from race import entries, picture, table
+from race import entries, llama, machine, pages, picture, table
 
 
 def run(prompt, generation, **more):
@@ -106,6 +108,33 @@ class Entries(unittest.TestCase):
         with self.assertRaises(entries.Failed) as caught:
             entries.output_of([sys.executable, "-c", "import os; os.kill(os.getpid(), 4)"])
         self.assertTrue(caught.exception.killed)
+
+
+class Pages(unittest.TestCase):
+    def test_flags_of_the_heap_are_read(self):
+        smaps = "5-6 rw-p 0 0 0 \nVmFlags: rd hg\n7-8 rw-p 0 0 0    [heap]\nRss: 4 kB\nVmFlags: rd wr {}\n9-a r-xp 0 0 0\nVmFlags: rd"
+        self.assertIs(pages.heap_is_huge(smaps.format("hg")), True)
+        self.assertIs(pages.heap_is_huge(smaps.format("ac")), False)
+        self.assertIsNone(pages.heap_is_huge("5-6 rw-p 0 0 0\nVmFlags: rd hg"))
+
+    @unittest.skipUnless(machine.huge_pages() == "madvise" and platform.libc_ver()[0] == "glibc", "needs glibc and madvise")
+    def test_a_process_gets_them(self):
+        flags = "import sys; sys.exit(' hg' not in open('/proc/self/smaps').read())"
+        entries.output_of([sys.executable, "-c", "import time; time.sleep(1);" + flags], huge=True)
+        with self.assertRaises(entries.Failed):
+            entries.output_of([sys.executable, "-c", flags])
+
+
+class Fields(unittest.TestCase):
+    def test_unknown_fields_are_an_error(self):
+        class Params(ctypes.Structure):
+            _fields_ = [("n_ctx", ctypes.c_int)]
+
+        params = Params()
+        llama.set_fields(params, n_ctx=3)
+        self.assertEqual(params.n_ctx, 3)
+        with self.assertRaisesRegex(SystemExit, "no use_mmap in Params"):
+            llama.set_fields(params, use_mmap=False)
 
 
 class Checkpoints(unittest.TestCase):

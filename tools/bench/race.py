@@ -56,6 +56,9 @@ def arguments():
         parser.error("one of --checkpoints, --gguf and --from is needed")
     if not args.tokens or args.rounds < 1:
         parser.error("at least one number of tokens and one round are needed")
+    for path in filter(None, [args.gguf, args.mlx, args.dacapo, args.stored]):
+        if not os.path.exists(path):
+            parser.error(f"{path} does not exist")
     return args
 
 
@@ -86,8 +89,8 @@ def groups(args):
 
 def warm(paths):
     """Reads the files once, so that nobody's loading waits for the disk."""
-    for path in paths:
-        with open(path if os.path.isfile(path) else os.path.join(path, "model.safetensors"), "rb", buffering=0) as f:
+    for file in (file for path in paths for file in entries.files(path)):
+        with open(file, "rb", buffering=0) as f:
             while f.read(1 << 24):
                 pass
 

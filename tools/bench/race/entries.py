@@ -17,7 +17,9 @@ class Failed(Exception):
     """A contestant ended with an error or was killed."""
 
     def __init__(self, code, output):
-        super().__init__(f"ended with {code}: " + " / ".join(output.strip().splitlines()[-6:]))
+        lines = output.strip().splitlines()
+        told = lines if len(lines) < 6 else [*lines[:2], "...", *lines[-3:]]
+        super().__init__(f"ended with {code}: " + " / ".join(told))
         self.killed = code < 0
 
 
@@ -42,9 +44,14 @@ class Entry:
         return {"name": self.name, "file": Path(self.path).name, "file_bytes": size_of(self.path)} | values
 
 
-def size_of(path):
+def files(path):
+    """The files of weights: the one itself, or those in a folder."""
     path = Path(path)
-    return path.stat().st_size if path.is_file() else (path / "model.safetensors").stat().st_size
+    return [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+
+
+def size_of(path):
+    return sum(file.stat().st_size for file in files(path))
 
 
 def entries(format, path, mlx, engines):

@@ -62,9 +62,7 @@ def dacapo(path, wanted):
     """The path of Dacapo's command; its default is built when it is missing or builds were asked for."""
     default = ROOT / "target" / "release" / "dacapo"
     if path:
-        if not Path(path).exists():
-            sys.exit(f"{path} does not exist")
-        return Path(path)
+        return Path(path).resolve()
     if wanted or not default.exists():
         command = ["cargo", "build", "--release", "--locked", "--manifest-path", ROOT / "Cargo.toml", "--target-dir", ROOT / "target"]
         build(command, {}, wanted)

@@ -12,8 +12,8 @@ FOLDER) race on a model of yours in place of the shapes. --from draws from the f
 
 Each rival runs as it is fastest: weights read into memory that is backed by huge pages instead of mapped; llama.cpp
 with flash attention, and with Q4_K_M also without repacking, which may be faster; candle inside its own pool of
-threads. Every test runs once before it counts. Needs numpy and gguf (tools/bench/requirements.txt), pip's compiler for
-llama.cpp and cargo for candle.
+threads. Prompts are read once, and a few tokens generated, before anything counts. Needs numpy and gguf
+(tools/bench/requirements.txt), a C++ compiler and CMake for llama.cpp, cargo for candle.
 """
 import argparse
 import json

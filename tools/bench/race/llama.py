@@ -1,6 +1,6 @@
 """Measures llama.cpp in a process of its own: python -m race.llama '{"model": ...}' prints one line of JSON.
 
-Every test runs once before it counts. llama.cpp computes the logits of the last token and nothing is chosen from them.
+A prompt is read once, and a few tokens are generated, before what counts. llama.cpp computes the logits of the last token and nothing is chosen from them.
 """
 import json
 import sys

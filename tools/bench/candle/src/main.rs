@@ -1,9 +1,10 @@
 //! How fast candle reads prompts and generates on the processor, from a GGUF file of a Qwen3 or Llama model.
 //!
 //! `dacapo-bench-candle MODEL.gguf --threads T [--prompts N,...] [--tokens N,...] [--depths N,...]` prints one line of
-//! JSON: speeds in tokens per second, seconds of loading, peak memory in bytes. Every test runs once before it counts.
-//! `tools/bench/race.py` builds and runs it. candle takes its number of threads from the environment only, so that
-//! `RAYON_NUM_THREADS` and `CANDLE_NUM_THREADS` must say the same as `--threads`.
+//! JSON: speeds in tokens per second, seconds of loading, peak memory in bytes. A prompt is read once, and a few
+//! tokens are generated, before what counts. `tools/bench/race.py` builds and runs it. candle takes its number of
+//! threads from the environment only, so that `RAYON_NUM_THREADS` and `CANDLE_NUM_THREADS` must say the same as
+//! `--threads`.
 
 use std::fs::File;
 use std::hint::black_box;

@@ -19,12 +19,55 @@ const LAYER: [(&str, &str); 11] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// The Hugging Face name of a GGUF tensor; names without a counterpart, such as `rope_freqs.weight`, stay.
-pub(super) fn from_gguf(name: &str) -> String {
-    translate(name).unwrap_or_else(|| name.to_string())
+/// Parts of layers that also normalize what attention and MLP give; the norm before the MLP has another name then.
+const NORMED_AFTER: [(&str, &str); 3] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// Parts of layers whose file has several projections in one tensor.
+const FUSED: [(&str, &str); 2] = [("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")];
+
+/// Parts of a layer that an architecture names differently, before [`LAYER`].
+fn special(architecture: &str) -> &'static [(&'static str, &'static str)] {
+    match architecture {
+        "gemma2" | "gemma3" | "olmo2" => &NORMED_AFTER,
+        "phi3" => &FUSED,
+        _ => &[],
+    }
 }
 
-fn translate(name: &str) -> Option<String> {
+/// What stands before the names of the text part in folders of models that see images.
+const TEXT_PARTS: [(&str, &str); 3] = [
+    ("language_model.model.", "model."),
+    ("model.language_model.", "model."),
+    ("language_model.lm_head.", "lm_head."),
+];
+
+/// The name of a folder's tensor or module as that of a model of text alone.
+pub(super) fn from_folder(name: &str) -> String {
+    let part = TEXT_PARTS.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    part.unwrap_or_else(|| name.to_string())
+}
+
+/// The names that a module of text may have in a folder: its own, and those in models that see images.
+pub(super) fn in_folder(path: &str) -> impl Iterator<Item = String> {
+    let with_part = |(from, to): &(&str, &str)| {
+        let module = to.trim_end_matches('.');
+        let rest = path.strip_prefix(module)?;
+        (rest.is_empty() || rest.starts_with('.')).then(|| format!("{}{rest}", from.trim_end_matches('.')))
+    };
+    std::iter::once(path.to_string()).chain(TEXT_PARTS.iter().filter_map(with_part).collect::<Vec<_>>())
+}
+
+/// The Hugging Face name of a tensor in a GGUF file of this architecture; names without a counterpart, such as
+/// `rope_freqs.weight`, stay.
+pub(super) fn from_gguf(name: &str, architecture: &str) -> String {
+    translate(name, architecture).unwrap_or_else(|| name.to_string())
+}
+
+fn translate(name: &str, architecture: &str) -> Option<String> {
     let (module, parameter) = name.rsplit_once('.')?;
     if !matches!(parameter, "weight" | "bias") {
         return None;
@@ -34,14 +77,47 @@ fn translate(name: &str) -> Option<String> {
     if let Some(rest) = module.strip_prefix("blk.") {
         let (layer, part) = rest.split_once('.')?;
         let layer: u32 = layer.parse().ok()?;
-        return Some(format!("model.layers.{layer}.{}.{parameter}", find(&LAYER, part)?));
+        let part = find(special(architecture), part).or_else(|| find(&LAYER, part))?;
+        return Some(format!("model.layers.{layer}.{part}.{parameter}"));
     }
     Some(format!("{}.{parameter}", find(&GLOBAL, module)?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::from_gguf;
+    use super::{from_folder, from_gguf, in_folder};
+
+    #[test]
+    fn an_architecture_may_have_names_of_its_own() {
+        for (architecture, gguf, expected) in [
+            ("llama", "ffn_norm", "post_attention_layernorm"),
+            ("gemma2", "ffn_norm", "pre_feedforward_layernorm"),
+            ("gemma3", "post_attention_norm", "post_attention_layernorm"),
+            ("gemma3", "attn_norm", "input_layernorm"),
+            ("olmo2", "post_ffw_norm", "post_feedforward_layernorm"),
+            ("phi3", "ffn_up", "mlp.gate_up_proj"),
+            ("phi3", "attn_qkv", "self_attn.qkv_proj"),
+        ] {
+            let found = from_gguf(&format!("blk.3.{gguf}.weight"), architecture);
+            assert_eq!(found, format!("model.layers.3.{expected}.weight"), "{architecture}");
+        }
+    }
+
+    #[test]
+    fn the_text_part_has_the_names_of_a_model_of_text() {
+        for (folder, expected) in [
+            ("language_model.model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
+            ("model.language_model.embed_tokens", "model.embed_tokens"),
+            ("language_model.lm_head.weight", "lm_head.weight"),
+            ("model.norm.weight", "model.norm.weight"),
+            ("vision_tower.x", "vision_tower.x"),
+        ] {
+            assert_eq!(from_folder(folder), expected);
+        }
+        let names: Vec<_> = in_folder("model.norm").collect();
+        assert_eq!(names, ["model.norm", "language_model.model.norm", "model.language_model.norm"]);
+        assert_eq!(in_folder("lm_head").collect::<Vec<_>>(), ["lm_head", "language_model.lm_head"]);
+    }
 
     #[test]
     fn names_follow_hugging_face() {
@@ -57,7 +133,7 @@ mod tests {
             ("blk.0.unheard_of.weight", "blk.0.unheard_of.weight"),
             ("plain", "plain"),
         ] {
-            assert_eq!(from_gguf(gguf), expected);
+            assert_eq!(from_gguf(gguf, "llama"), expected);
         }
     }
 }

@@ -3,8 +3,10 @@
 mod arch;
 mod blocks;
 pub(crate) mod cache;
+mod decoder;
 mod load;
 pub(crate) mod pass;
+pub(crate) mod rope;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::tokenizer::Tokenizer;
 use arch::Architecture;
 use load::Loader;
 use pass::Pass;
+use rope::LengthFrequencies;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,7 +49,7 @@ pub struct Footprint {
     pub weight_bytes: u64,
     /// Bytes of weights read for one generated token.
     pub bytes_per_token: u64,
-    /// Bytes of keys and values for one position.
+    /// Bytes of keys and values for one position, as long as the context is within all windows.
     pub kv_bytes_per_position: u64,
 }
 
@@ -66,6 +69,8 @@ struct Inner {
     footprint: Footprint,
     exact: bool,
     context: usize,
+    /// Rotations that depend on the length of the context.
+    length_frequencies: Option<LengthFrequencies>,
 }
 
 impl std::fmt::Debug for Model {
@@ -109,6 +114,7 @@ impl Model {
         let (weight_bytes, bytes_per_token) = (loader.weight_bytes, loader.bytes_per_token);
         let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;
         let kv_bytes_per_position = (kv_elements * kv_dtype(options.exact).size()) as u64;
+        let length_frequencies = LengthFrequencies::new(&config.rope);
         let context = options.context.unwrap_or(config.context_length).max(1);
         Ok(Model {
             inner: Arc::new(Inner {
@@ -120,6 +126,7 @@ impl Model {
                 footprint: Footprint { weight_bytes, bytes_per_token, kv_bytes_per_position },
                 exact: options.exact,
                 context,
+                length_frequencies,
             }),
         })
     }
@@ -178,12 +185,17 @@ impl Model {
     /// # Errors
     /// If the memory cannot be had.
     pub fn session_with(&self, options: SessionOptions) -> Result<Session> {
-        Session::new(self, options)
+        Session::new(self, options, 1)
     }
 
     /// Encodes a forward pass.
     pub(crate) fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
         self.inner.architecture.forward(pass)
+    }
+
+    /// The frequencies of rotations that depend on the length of the context.
+    pub(crate) fn length_frequencies(&self) -> Option<&LengthFrequencies> {
+        self.inner.length_frequencies.as_ref()
     }
 
     /// Element type of the KV cache.

@@ -3,8 +3,9 @@
 use dacapo::{Buffer, CommandEncoder, DType};
 use dacapo_ops::{Activation, ActivationFn, AttentionOptions, Int8Buffers};
 
-use super::blocks::{Linear, Rope};
+use super::blocks::Linear;
 use super::cache::KvCache;
+use super::rope::Rope;
 use crate::checkpoint::ModelConfig;
 use crate::error::Result;
 
@@ -32,6 +33,8 @@ pub(crate) struct Io<'a> {
     pub logits: &'a Buffer,
     /// Which those are.
     pub output: Output,
+    /// F32 `[R/2]`: the frequencies of rotations that depend on the length of the context.
+    pub frequencies: Option<&'a Buffer>,
 }
 
 /// A forward pass over some tokens. Its values are transient: the graph's memory pass places them.
@@ -64,9 +67,45 @@ impl<'a> Pass<'a> {
     /// Starts the residual stream: `[T, D]`, the tokens' rows of the embedding.
     pub fn embed(&mut self, embedding: &Linear) -> Result<()> {
         let x = self.value(self.config.hidden_size)?;
-        dacapo_ops::embed(self.encoder, self.io.tokens, &embedding.weight, &x, 1.0)?;
+        dacapo_ops::embed(
+            self.encoder,
+            self.io.tokens,
+            &embedding.weight,
+            &x,
+            self.config.embedding_scale as f32,
+        )?;
         self.stream = Some(x);
         Ok(())
+    }
+
+    /// Adds to the residual stream what a block has made of it, `[T, D]`: normalized if there is a weight, and scaled as
+    /// the configuration has it.
+    pub fn add_block(&mut self, x: Buffer, norm: Option<&Buffer>) -> Result<()> {
+        let x = match norm {
+            None => x,
+            Some(weight) => {
+                let out = self.value(self.config.hidden_size)?;
+                dacapo_ops::rms_norm(self.encoder, &x, Some(weight), &out, self.config.rms_eps)?;
+                out
+            }
+        };
+        if self.config.residual_scale != 1.0 {
+            dacapo_ops::scale_in_place(self.encoder, &x, self.config.residual_scale as f32)?;
+        }
+        self.add(&x)
+    }
+
+    /// The input of a block, `[T, D]`: the residual stream, normalized if there is a weight.
+    pub fn stream_or_norm(&mut self, norm: Option<&Buffer>) -> Result<Buffer> {
+        if let Some(weight) = norm {
+            return self.norm(weight);
+        }
+        if let Some(added) = self.pending.take() {
+            let sum = self.value(self.config.hidden_size)?;
+            dacapo_ops::add(self.encoder, &self.stream(), &added, &sum)?;
+            self.stream = Some(sum);
+        }
+        Ok(self.stream())
     }
 
     /// Adds `[T, D]` to the residual stream.
@@ -123,14 +162,21 @@ impl<'a> Pass<'a> {
         Ok(x.reshape(&[self.io.tokens.len(), x.shape()[1] / dim, dim])?)
     }
 
-    /// RMSNorm of each row of the innermost dimension, in place.
-    pub fn rms_norm_in_place(&mut self, x: &Buffer, weight: &Buffer) -> Result<()> {
-        Ok(dacapo_ops::rms_norm_in_place(self.encoder, x, Some(weight), self.config.rms_eps)?)
+    /// `[T, N * hd]` as `[T, N, hd]`, normalized in place if there is a weight: each head if the weight is as long as one,
+    /// otherwise all of a token's together.
+    pub fn normed_heads(&mut self, x: &Buffer, weight: Option<&Buffer>) -> Result<Buffer> {
+        let heads = self.heads(x)?;
+        if let Some(weight) = weight {
+            let rows = if weight.len() == self.config.head_dim { &heads } else { x };
+            dacapo_ops::rms_norm_in_place(self.encoder, rows, Some(weight), self.config.rms_eps)?;
+        }
+        Ok(heads)
     }
 
     /// Rotates `[T, N, hd]` in place.
     pub fn rope(&mut self, x: &Buffer, rope: &Rope) -> Result<()> {
-        Ok(dacapo_ops::rope(self.encoder, x, &rope.inv_freq, self.io.step, rope.options)?)
+        let inv_freq = self.io.frequencies.filter(|_| rope.by_length).unwrap_or(&rope.inv_freq);
+        Ok(dacapo_ops::rope(self.encoder, x, inv_freq, self.io.step, rope.options)?)
     }
 
     /// Puts keys and values, `[T, KVH, hd]`, into the layer's cache.
@@ -140,11 +186,9 @@ impl<'a> Pass<'a> {
     }
 
     /// Causal attention of the queries `[T, H, hd]` over the layer's cache, `[T, H * hd]`.
-    pub fn attention(&mut self, q: &Buffer, layer: usize, window: Option<usize>) -> Result<Buffer> {
+    pub fn attention(&mut self, q: &Buffer, layer: usize, options: AttentionOptions) -> Result<Buffer> {
         let (k_cache, v_cache) = self.io.cache.layer(layer);
         let out = self.value(self.config.heads * self.config.head_dim)?;
-        let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        let options = AttentionOptions { window, ..AttentionOptions::causal(scale) };
         let heads = self.heads(&out)?;
         dacapo_ops::attention(self.encoder, q, k_cache, v_cache, self.io.step, None, &heads, options)?;
         Ok(out)
@@ -169,6 +213,13 @@ impl<'a> Pass<'a> {
         }
         let x = self.activation(&normed, &[head])?;
         let logits = self.io.logits.slice_view(0, &[normed.shape()[0], self.config.vocab_size])?;
-        Ok(dacapo_ops::matmul(self.encoder, &x, &head.weight, head.bias.as_ref(), &logits)?)
+        dacapo_ops::matmul(self.encoder, &x, &head.weight, head.bias.as_ref(), &logits)?;
+        if self.config.logit_scale != 1.0 {
+            dacapo_ops::scale_in_place(self.encoder, &logits, self.config.logit_scale as f32)?;
+        }
+        if let Some(cap) = self.config.logit_softcap {
+            dacapo_ops::softcap_in_place(self.encoder, &logits, cap as f32)?;
+        }
+        Ok(())
     }
 }

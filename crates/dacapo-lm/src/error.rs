@@ -195,6 +195,14 @@ pub enum Error {
         /// Rows of the model's embedding.
         vocabulary: usize,
     },
+    /// An encoder was asked for a next token.
+    #[error(
+        "{architecture}: expected a model that goes on with a text, found an encoder, which only embeds texts"
+    )]
+    NotADecoder {
+        /// Its name.
+        architecture: String,
+    },
     /// A generation option that makes no sense.
     #[error("{option}: expected {expected}, found {found}")]
     Option {

@@ -72,6 +72,8 @@ pub struct Session {
     long: bool,
     /// F32 `[LOGIT_ROWS, V]`: logits of all positions of a pass, once somebody asks for them.
     rows: Option<Buffer>,
+    /// F32 `[pass, D]`: states of all positions of a pass, once somebody asks for them.
+    states: Option<Buffer>,
     passes: GraphCache<(usize, Output)>,
     pub(crate) sampler: Sampler,
     /// Decode steps, by the slot that each reads and whether it draws with a bias. They hold for every generation: what
@@ -105,6 +107,7 @@ impl Session {
             frequencies,
             long: false,
             rows: None,
+            states: None,
             passes: GraphCache::new(KEPT_PASSES),
             sampler: Sampler::new(model)?,
             steps: GraphCache::new(KEPT_STEPS),
@@ -194,8 +197,52 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses tokens that the model does not have or the context cannot take.
+    /// Forgets all tokens, and what the cache holds of them.
+    pub(crate) fn restart(&mut self) {
+        self.tokens.clear();
+        self.cache.clear();
+    }
+
+    /// Reads tokens into the context and gives the states at each, as [`logits`](Self::logits) gives logits.
+    pub(crate) fn states(
+        &mut self,
+        tokens: &[u32],
+        sink: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check_room(tokens)?;
+        self.settle(self.tokens.len() + tokens.len())?;
+        let width = self.model.config().hidden_size;
+        let states = match &self.states {
+            Some(states) => states.clone(),
+            None => {
+                let states = self.model.device().alloc(DType::F32, &[self.input.len(), width])?;
+                self.states.insert(states).clone()
+            }
+        };
+        let mut index = 0;
+        for part in tokens.chunks(self.input.len()) {
+            self.pass(part, Output::States)?;
+            for row in states.read::<f32>()?.chunks_exact(width).take(part.len()) {
+                if sink(index, row).is_break() {
+                    return Ok(());
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses tokens that cannot be gone on with: those of an encoder, and what [`check_room`](Self::check_room) does.
     pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
+        let config = self.model.config();
+        if !config.causal {
+            return Err(Error::NotADecoder { architecture: config.architecture.clone() });
+        }
+        self.check_room(tokens)
+    }
+
+    /// Refuses tokens that the model does not have or the context cannot take.
+    fn check_room(&self, tokens: &[u32]) -> Result<()> {
         let total = self.tokens.len() + tokens.len();
         if total > self.context() {
             return Err(Error::PromptTooLong { tokens: total, context: self.context() });
@@ -239,7 +286,12 @@ impl Session {
         let key = (tokens.len(), output);
         let (model, cache, step) = (&self.model, &self.cache, &self.step);
         let frequencies = self.frequencies.as_ref();
-        let logits = self.rows.as_ref().filter(|_| output == Output::All).unwrap_or(&self.logits);
+        let rows = match output {
+            Output::All => &self.rows,
+            Output::States => &self.states,
+            Output::None | Output::Last => &None,
+        };
+        let logits = rows.as_ref().unwrap_or(&self.logits);
         let compile = || {
             let io = Io { cache, step, tokens: &input, logits, output, frequencies };
             let graph = record(model, io, |_| Ok(()))?;
@@ -347,6 +399,9 @@ impl Model {
     pub fn graph(&self, stage: Stage, length: usize) -> Result<ComputeGraph> {
         if length == 0 {
             return Err(Error::Option { option: "length", expected: "at least 1".into(), found: "0".into() });
+        }
+        if !self.config().causal {
+            return Err(Error::NotADecoder { architecture: self.config().architecture.clone() });
         }
         let mut session = Session::new(self, SessionOptions::default(), length)?;
         if length > session.context() {

@@ -82,6 +82,19 @@ fn a_profile_needs_no_times_of_groups() {
     assert_silent();
 }
 
+#[test]
+fn vectors_of_texts_are_the_references() {
+    let device = device(MetalReplay::Auto);
+    let load = |path: std::path::PathBuf| {
+        Model::load(&device, &path, &LoadOptions { exact: true, ..LoadOptions::default() }, &mut |_| {})
+            .unwrap()
+    };
+    let all = support::embeddings::fixtures();
+    let wrong: Vec<_> = all.iter().flat_map(|fixture| fixture.wrong_vectors(&load(fixture.path()))).collect();
+    assert_eq!(wrong, Vec::<String>::new());
+    assert_silent();
+}
+
 /// What the demo model writes.
 fn story(device: &Device, prompt: &str, sampling: Sampling) -> String {
     let checkpoint = dacapo_lm::demo().unwrap();

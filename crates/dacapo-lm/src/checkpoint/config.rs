@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 10] =
-    ["gemma2", "gemma3", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
+pub const ARCHITECTURES: [&str; 11] =
+    ["bert", "gemma2", "gemma3", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
 
 /// The most that a count or a width may be: far above every model, and small enough that products of two
 /// cannot overflow.
@@ -15,7 +16,7 @@ pub(super) const LIMIT: u64 = 1 << 28;
 /// The most layers.
 pub(super) const MAX_LAYERS: u64 = 4096;
 
-/// The configuration of a decoder-only transformer.
+/// The configuration of a transformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// One of [`ARCHITECTURES`].
@@ -36,7 +37,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Tokens that the model was made for.
     pub context_length: usize,
-    /// Epsilon of the RMS norms.
+    /// Epsilon of the norms.
     pub rms_eps: f32,
     /// Rotary position embedding.
     pub rope: RopeConfig,
@@ -44,6 +45,12 @@ pub struct ModelConfig {
     pub local_rope: Option<RopeConfig>,
     /// For each layer, whether queries and keys are rotated; SmolLM 3 leaves some as they are.
     pub rotated: Vec<bool>,
+    /// Whether a token sees only those before it: a decoder, which goes on with a text. Otherwise an encoder.
+    pub causal: bool,
+    /// Kinds of text that an encoder tells apart; 0 if there are none.
+    pub token_types: usize,
+    /// How the states of tokens become a vector for a text, if the checkpoint says so.
+    pub pooling: Option<Pooling>,
     /// Whether the output layer is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether the projections to queries, keys and values have biases.

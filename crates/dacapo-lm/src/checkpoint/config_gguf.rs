@@ -8,6 +8,7 @@ use super::config::{
 use super::families::{self, Family};
 use super::gguf::Gguf;
 use super::value::MetaValue;
+use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The keys under an architecture's name.
@@ -116,11 +117,15 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         context_length,
         rms_eps: keyed
             .positive("attention.layer_norm_rms_epsilon")?
+            .or(keyed.positive("attention.layer_norm_epsilon")?)
             .ok_or_else(|| keyed.fail("attention.layer_norm_rms_epsilon", "a positive number", "nothing"))?
             as f32,
         rope: rope(&keyed, family, checkpoint, context_length, head_dim)?,
         local_rope: None,
         rotated: vec![true; layers],
+        causal: true,
+        token_types: 0,
+        pooling: pooling(&keyed)?,
         tie_word_embeddings: !has("lm_head.weight"),
         attention_bias: has("model.layers.0.self_attn.q_proj.bias"),
         attention_output_bias: has("model.layers.0.self_attn.o_proj.bias"),
@@ -170,7 +175,8 @@ fn same_width(keyed: &Keyed<'_>, name: &str, head_dim: usize) -> Result<()> {
 
 /// Rows of the embedding; the metadata's own number is only a hint, and often absent.
 fn vocab_size(keyed: &Keyed<'_>, checkpoint: &Checkpoint) -> Result<usize> {
-    let rows = checkpoint.tensor("model.embed_tokens.weight").and_then(|t| t.shape.first().copied());
+    let embedding = ["model.embed_tokens.weight", "embeddings.word_embeddings.weight"];
+    let rows = embedding.iter().find_map(|name| checkpoint.tensor(name)?.shape.first().copied());
     let rows = match rows {
         Some(rows) => Some(rows as u64),
         None => match keyed.count("vocab_size", LIMIT)? {
@@ -180,6 +186,17 @@ fn vocab_size(keyed: &Keyed<'_>, checkpoint: &Checkpoint) -> Result<usize> {
     };
     let rows = rows.ok_or_else(|| keyed.fail("vocab_size", "an integer", "nothing"))?;
     in_range(keyed.gguf.path(), &keyed.key("vocab_size"), rows, 1..=LIMIT)
+}
+
+/// How states are pooled, by llama.cpp's numbers.
+fn pooling(keyed: &Keyed<'_>) -> Result<Option<Pooling>> {
+    match keyed.gguf.unsigned(&keyed.key("pooling_type"))? {
+        None | Some(0) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::Cls)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(other) => Err(keyed.fail("pooling_type", "0 (none), 1 (mean), 2 (first) or 3 (last)", other)),
+    }
 }
 
 /// The start token and the end tokens.

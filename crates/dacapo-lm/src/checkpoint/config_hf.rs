@@ -9,6 +9,7 @@ use super::config::{
 };
 use super::families::{self, Defaults, Family};
 use super::fields::Fields;
+use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// Parses `config`, the content of the file at `path`, and the end tokens of `generation_config.json`.
@@ -54,6 +55,9 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         rope: main_rope(&fields, family, head_dim, context_length)?,
         local_rope: None,
         rotated: vec![true; layers],
+        causal: true,
+        token_types: 0,
+        pooling: None,
         tie_word_embeddings: fields.bool("tie_word_embeddings", defaults.tied)?,
         attention_bias,
         attention_output_bias: attention_bias,
@@ -79,6 +83,21 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
     };
     parsed.check(path, &keys)?;
     Ok(parsed)
+}
+
+/// How states are pooled, from the configuration of sentence-transformers' module.
+pub(super) fn pooling(path: &Path, config: &Value) -> Result<Option<Pooling>> {
+    let fields = Fields { path, prefix: "", object: config };
+    for (key, pooling) in [
+        ("pooling_mode_cls_token", Pooling::Cls),
+        ("pooling_mode_mean_tokens", Pooling::Mean),
+        ("pooling_mode_lasttoken", Pooling::Last),
+    ] {
+        if fields.bool(key, false)? {
+            return Ok(Some(pooling));
+        }
+    }
+    Ok(None)
 }
 
 /// The activation function of this key.

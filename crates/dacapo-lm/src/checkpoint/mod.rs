@@ -33,6 +33,9 @@ use crate::error::{Error, Result};
 use folder::Folder;
 use gguf::Gguf;
 
+/// Where sentence-transformers writes how states are pooled.
+const POOLING: &str = "1_Pooling/config.json";
+
 /// How a checkpoint is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -246,7 +249,12 @@ impl Checkpoint {
         match &self.source {
             Source::Folder(folder) => {
                 let generation = folder.json("generation_config.json")?;
-                config_hf::parse(&folder.path_of("config.json"), folder.config(), generation.as_ref())
+                let path = folder.path_of("config.json");
+                let mut config = config_hf::parse(&path, folder.config(), generation.as_ref())?;
+                if let Some(pooling) = folder.json(POOLING)? {
+                    config.pooling = config_hf::pooling(&folder.path_of(POOLING), &pooling)?;
+                }
+                Ok(config)
             }
             Source::Gguf(gguf) => config_gguf::parse(gguf, self),
         }

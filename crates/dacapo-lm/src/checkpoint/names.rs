@@ -29,6 +29,26 @@ const NORMED_AFTER: [(&str, &str); 3] = [
 /// Parts of layers whose file has several projections in one tensor.
 const FUSED: [(&str, &str); 2] = [("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")];
 
+/// Parts of an encoder outside the layers.
+const ENCODER: [(&str, &str); 4] = [
+    ("token_embd", "embeddings.word_embeddings"),
+    ("position_embd", "embeddings.position_embeddings"),
+    ("token_types", "embeddings.token_type_embeddings"),
+    ("token_embd_norm", "embeddings.LayerNorm"),
+];
+
+/// Parts of an encoder's layer.
+const ENCODER_LAYER: [(&str, &str); 8] = [
+    ("attn_q", "attention.self.query"),
+    ("attn_k", "attention.self.key"),
+    ("attn_v", "attention.self.value"),
+    ("attn_output", "attention.output.dense"),
+    ("attn_output_norm", "attention.output.LayerNorm"),
+    ("ffn_up", "intermediate.dense"),
+    ("ffn_down", "output.dense"),
+    ("layer_output_norm", "output.LayerNorm"),
+];
+
 /// Parts of a layer that an architecture names differently, before [`LAYER`].
 fn special(architecture: &str) -> &'static [(&'static str, &'static str)] {
     match architecture {
@@ -45,8 +65,24 @@ const TEXT_PARTS: [(&str, &str); 3] = [
     ("language_model.lm_head.", "lm_head."),
 ];
 
+/// Where the names of models without a head begin, which are saved without the name of the model around it.
+const BARE: [&str; 3] = ["layers.", "embed_tokens.", "norm."];
+
 /// The name of a folder's tensor or module as that of a model of text alone.
 pub(super) fn from_folder(name: &str) -> String {
+    if BARE.iter().any(|start| name.starts_with(start)) {
+        return format!("model.{name}");
+    }
+    // BERT's oldest files have TensorFlow's names of a norm's weight and bias.
+    let rest = name.strip_prefix("bert.").unwrap_or(name);
+    for (old, new) in [("gamma", "weight"), ("beta", "bias")] {
+        if let Some(module) = rest.strip_suffix(old).filter(|module| module.ends_with("LayerNorm.")) {
+            return format!("{module}{new}");
+        }
+    }
+    if rest.len() < name.len() {
+        return rest.to_string();
+    }
     let part = TEXT_PARTS.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
     part.unwrap_or_else(|| name.to_string())
 }
@@ -74,13 +110,18 @@ fn translate(name: &str, architecture: &str) -> Option<String> {
     }
     let find =
         |table: &[(&str, &'static str)], key: &str| table.iter().find(|row| row.0 == key).map(|row| row.1);
+    let encoder = architecture == "bert";
     if let Some(rest) = module.strip_prefix("blk.") {
         let (layer, part) = rest.split_once('.')?;
         let layer: u32 = layer.parse().ok()?;
+        if encoder {
+            return Some(format!("encoder.layer.{layer}.{}.{parameter}", find(&ENCODER_LAYER, part)?));
+        }
         let part = find(special(architecture), part).or_else(|| find(&LAYER, part))?;
         return Some(format!("model.layers.{layer}.{part}.{parameter}"));
     }
-    Some(format!("{}.{parameter}", find(&GLOBAL, module)?))
+    let table: &[(&str, &str)] = if encoder { &ENCODER } else { &GLOBAL };
+    Some(format!("{}.{parameter}", find(table, module)?))
 }
 
 #[cfg(test)]
@@ -110,6 +151,9 @@ mod tests {
             ("model.language_model.embed_tokens", "model.embed_tokens"),
             ("language_model.lm_head.weight", "lm_head.weight"),
             ("model.norm.weight", "model.norm.weight"),
+            ("layers.3.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight"),
+            ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"),
+            ("bert.encoder.layer.0.output.dense.bias", "encoder.layer.0.output.dense.bias"),
             ("vision_tower.x", "vision_tower.x"),
         ] {
             assert_eq!(from_folder(folder), expected);

@@ -96,6 +96,17 @@ impl<'a> Loader<'a> {
         Ok(linears.try_into().expect("a layer for each part"))
     }
 
+    /// An embedding: `n` rows of width `k`.
+    pub fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
+        let source = self.checkpoint.embedding(path, n, k)?;
+        Ok(Linear { weight: Arc::new(self.weight(&source)?), bias: None })
+    }
+
+    /// A tensor as wide as the residual stream.
+    pub fn vector(&mut self, name: &str) -> Result<Buffer> {
+        self.floats(self.checkpoint.floats(name, &[self.config.hidden_size])?)
+    }
+
     /// The weight of an RMSNorm over the residual stream.
     pub fn norm(&mut self, path: &str) -> Result<Buffer> {
         self.norm_of(path, self.config.hidden_size)

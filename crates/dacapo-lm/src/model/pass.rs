@@ -18,6 +18,8 @@ pub(crate) enum Output {
     Last,
     /// All: a row for each token.
     All,
+    /// All, but what they get is their states: a row of the model's width, as the head would have it.
+    States,
 }
 
 /// What a forward pass works on, beside its weights.
@@ -29,7 +31,7 @@ pub(crate) struct Io<'a> {
     pub step: &'a Buffer,
     /// U32 `[T]`.
     pub tokens: &'a Buffer,
-    /// F32, a row of the vocabulary for each position that gets logits.
+    /// F32, a row of the vocabulary for each position that gets logits, or of the model's width for states.
     pub logits: &'a Buffer,
     /// Which those are.
     pub output: Output,
@@ -201,12 +203,55 @@ impl<'a> Pass<'a> {
         Ok(out)
     }
 
+    /// The tokens' rows of an embedding, `[T, D]`.
+    pub fn tokens_of(&mut self, embedding: &Linear) -> Result<Buffer> {
+        self.rows_of(embedding, self.io.tokens)
+    }
+
+    /// The rows of an embedding that the first T of these ids name, `[T, D]`.
+    pub fn rows_of(&mut self, embedding: &Linear, ids: &Buffer) -> Result<Buffer> {
+        let out = self.value(embedding.weight.k())?;
+        let ids = ids.slice_view(0, &[self.io.tokens.len()])?;
+        dacapo_ops::embed(self.encoder, &ids, &embedding.weight, &out, 1.0)?;
+        Ok(out)
+    }
+
+    /// `a + b`, `[T, D]`.
+    pub fn sum(&mut self, a: &Buffer, b: &Buffer) -> Result<Buffer> {
+        let out = self.value(a.shape()[1])?;
+        dacapo_ops::add(self.encoder, a, b, &out)?;
+        Ok(out)
+    }
+
+    /// LayerNorm of `[T, D]`.
+    pub fn layer_norm(&mut self, x: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        dacapo_ops::layer_norm(self.encoder, x, weight, Some(bias), &out, self.config.rms_eps)?;
+        Ok(out)
+    }
+
+    /// `act(x)`, `[T, I]`.
+    pub fn activate(&mut self, x: &Buffer, act: ActivationFn) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        dacapo_ops::activate(self.encoder, x, &out, act)?;
+        Ok(out)
+    }
+
+    /// Ends the pass with the states `[T, D]` as its result.
+    pub fn states(&mut self, x: &Buffer) -> Result<()> {
+        let out = self.io.logits.slice_view(0, x.shape())?;
+        Ok(dacapo_ops::copy(self.encoder, x, &out)?)
+    }
+
     /// Ends the pass: the final norm and the head, for the positions that get logits.
     pub fn logits(&mut self, norm: &Buffer, head: &Linear) -> Result<()> {
         if self.io.output == Output::None {
             return Ok(());
         }
         let mut normed = self.norm(norm)?;
+        if self.io.output == Output::States {
+            return self.states(&normed);
+        }
         if self.io.output == Output::Last {
             let &[tokens, width] = normed.shape() else { unreachable!("a norm has two dimensions") };
             normed = normed.slice_view((tokens - 1) * width, &[1, width])?;

@@ -3,6 +3,7 @@
 //! Defaults are those of transformers' configuration classes. What the keys of both formats have in common is read by
 //! `config_hf` and `config_gguf`; then the family changes what is special about it.
 
+mod bert;
 mod gemma;
 mod llama;
 mod phi3;
@@ -66,6 +67,7 @@ pub(super) static FAMILIES: &[Family] = &[
     gemma::GEMMA2,
     gemma::GEMMA3,
     phi3::PHI3,
+    bert::BERT,
 ];
 
 /// The family that `model_type` means.

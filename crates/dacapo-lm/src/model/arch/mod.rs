@@ -1,5 +1,6 @@
 //! Architectures: one file for each model family.
 
+mod bert;
 mod gemma;
 mod llama;
 mod olmo2;
@@ -18,6 +19,9 @@ pub(crate) trait Architecture: Send + Sync {
 
 /// Loads the weights of the configuration's architecture.
 pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
+    if loader.config().architecture == "bert" {
+        return Ok(Box::new(bert::Bert::load(loader)?));
+    }
     Ok(Box::new(match loader.config().architecture.as_str() {
         "llama" | "mistral" | "qwen2" | "smollm3" | "granite" => llama::load(loader)?,
         "qwen3" => qwen3::load(loader)?,

@@ -103,21 +103,32 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(Error::input(what, "at least one token", "an empty text"));
         }
         let embedding = embedder.embed_tokens(&tokens)?;
-        output::print(&line(args.format, index, tokens.len(), &embedding))?;
+        let line = Line { index, tokens: tokens.len(), embedding: &embedding };
+        output::print(&line.text(args.format))?;
     }
     Ok(())
 }
 
-/// A text's line of output.
-fn line(format: Format, index: usize, tokens: usize, embedding: &[f32]) -> String {
-    let mut line = match format {
-        Format::Json => {
-            serde_json::json!({"index": index, "tokens": tokens, "embedding": embedding}).to_string()
-        }
-        Format::Plain => embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(" "),
-    };
-    line.push('\n');
-    line
+/// What there is to say of a text.
+#[derive(Debug, serde::Serialize)]
+struct Line<'a> {
+    /// Place among the texts.
+    index: usize,
+    /// Tokens of the text.
+    tokens: usize,
+    embedding: &'a [f32],
+}
+
+impl Line<'_> {
+    fn text(&self, format: Format) -> String {
+        let mut line = match format {
+            // Numbers that are finite are JSON.
+            Format::Json => serde_json::to_string(self).unwrap_or_default(),
+            Format::Plain => self.embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(" "),
+        };
+        line.push('\n');
+        line
+    }
 }
 
 #[cfg(test)]
@@ -127,12 +138,11 @@ mod tests {
     #[test]
     fn a_line_holds_all_digits() {
         let vector = [0.1f32, -1.5e-9, 3.0];
-        let plain = line(Format::Plain, 0, 2, &vector);
+        let line = Line { index: 4, tokens: 2, embedding: &vector };
+        let plain = line.text(Format::Plain);
         let numbers: Vec<f32> = plain.split_whitespace().map(|number| number.parse().unwrap()).collect();
         assert_eq!(numbers, vector);
-        let json: serde_json::Value = serde_json::from_str(&line(Format::Json, 4, 2, &vector)).unwrap();
-        assert_eq!((json["index"].as_u64(), json["tokens"].as_u64()), (Some(4), Some(2)));
-        let numbers: Vec<f32> = serde_json::from_value(json["embedding"].clone()).unwrap();
-        assert_eq!(numbers, vector);
+        let json = line.text(Format::Json);
+        assert_eq!(json, "{\"index\":4,\"tokens\":2,\"embedding\":[0.1,-1.5e-9,3.0]}\n");
     }
 }

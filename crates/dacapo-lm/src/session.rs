@@ -134,7 +134,8 @@ impl Session {
         self.model.context()
     }
 
-    /// Forgets all but the first `len` tokens.
+    /// Forgets all but the first `len` tokens. In models with sliding windows, what comes next may have to read the rest
+    /// again: their caches keep no more than the windows and a pass need.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
     }

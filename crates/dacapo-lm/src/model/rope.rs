@@ -43,8 +43,11 @@ impl LengthFrequencies {
         let checkpoint::RopeScaling::LongRope { short, long, original, .. } = &config.scaling else {
             return None;
         };
-        let frequencies = |factors: &Vec<f32>| {
-            RopeScaling::Factors(factors.clone()).frequencies(config.theta as f32, config.dims).inv_freq
+        // In the order of operations of transformers: a last bit of a frequency counts at long distances.
+        let (theta, dims) = (config.theta as f32, config.dims);
+        let period = |i: usize| theta.powf((2 * i) as f32 / dims as f32);
+        let frequencies = |factors: &[f32]| {
+            factors.iter().enumerate().map(|(i, factor)| 1.0 / (factor * period(i))).collect()
         };
         Some(LengthFrequencies { short: frequencies(short), long: frequencies(long), original: *original })
     }

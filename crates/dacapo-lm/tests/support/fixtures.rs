@@ -53,9 +53,14 @@ impl Fixture {
             // As many tokens at once as generation reads, which is when rings are fullest.
             parts.prefill(start, &mut |_, _| ControlFlow::Continue(())).unwrap();
             let after = logits(&mut parts, end).unwrap();
-            let whole = logits(&mut model.session().unwrap(), &tokens).unwrap();
-            for (how, found) in [("", &whole[whole.len() - expected.len()..]), (", prefilled", &after)] {
-                let differences = Differences::measure(found, &expected, vocabulary);
+            let mut found = vec![(", prefilled", after)];
+            // Software devices take their time: there the longest prompts are read once.
+            if model.device().info().gpu.is_none() || tokens.len() <= 300 {
+                let whole = logits(&mut model.session().unwrap(), &tokens).unwrap();
+                found.push(("", whole[whole.len() - expected.len()..].to_vec()));
+            }
+            for (how, found) in found {
+                let differences = Differences::measure(&found, &expected, vocabulary);
                 let outside = differences.outside(&profile);
                 wrong.extend(outside.into_iter().map(|failure| format!("long prompt{how}: {failure}")));
             }

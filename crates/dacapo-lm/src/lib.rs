@@ -3,6 +3,7 @@
 mod chain;
 pub mod checkpoint;
 mod demo;
+mod embed;
 mod error;
 mod generate;
 mod generator;
@@ -16,6 +17,7 @@ pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, ModelConfig};
 pub use demo::demo;
+pub use embed::{EmbedOptions, Embedder, Pooling};
 pub use error::{Error, Result};
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};

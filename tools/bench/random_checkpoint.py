@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Checkpoints of well-known shapes with random weights, for measuring speed.
 
-    python random_checkpoint.py --shape qwen3-0.6b --out DIR [--formats mlx4 q4_0 q8_0]
+    python random_checkpoint.py --shape qwen3-0.6b --out DIR [--formats mlx4 q4_0 q4_k_m q8_0]
 
 Writes DIR/<shape>-mlx4/ (MLX affine, 4 bits, group 64, bfloat16 scales) and DIR/<shape>-<type>.gguf. The codes are
-uniformly random; scales are such that weights have the usual spread. Needs numpy, safetensors and gguf.
+uniformly random; scales are such that weights have the usual spread about zero, so that logits stay finite. q4_0 and
+q8_0 have all matrices in that type; q4_k_m mixes Q4_K and Q6_K as llama.cpp does. Speed depends on none of the values,
+but the text that comes out is noise. Needs numpy and gguf.
 """
 import argparse
 import json
@@ -21,6 +23,7 @@ SHAPES = {
     "llama-3.1-8b": dict(arch="llama", hidden=4096, inner=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab=128256,
                          tied=False, theta=5e5, context=131072),
 }
+FORMATS = ["mlx4", "q4_0", "q4_k_m", "q8_0"]
 SPREAD = 0.02  # standard deviation of weights
 
 
@@ -106,21 +109,58 @@ def write_mlx(s, path, rng):
         json.dump({"tokenizer_class": "PreTrainedTokenizerFast"}, f)
 
 
+def halves(value, shape):
+    """A half-precision number, repeated, as bytes [*shape, 2]."""
+    return np.broadcast_to(np.frombuffer(np.float16(value).tobytes(), np.uint8), (*shape, 2))
+
+
+def packed_scales(scales):
+    """Scales and minima of Q4_K, the same 6-bit numbers [..., 8] for both, as bytes [..., 12]."""
+    low, high = scales[..., :4], scales[..., 4:]
+    top = (high >> 4) << 6
+    return np.concatenate([low | top, low | top, (high & 15) | ((high & 15) << 4)], axis=-1)
+
+
 def gguf_blocks(kind, n, k, rng):
     """Random blocks of a GGML format, as bytes [n, bytes of a row]."""
+    def codes(size, per_block):
+        return rng.integers(0, 256, (n, k // per_block, size), dtype=np.uint8)
+
+    blocks = (n, k // (256 if kind.endswith("_k") else 32))
     if kind == "q4_0":
-        codes = rng.integers(0, 256, (n, k // 32, 16), dtype=np.uint8)
-        scale = np.float16(SPREAD / 4.6)
+        parts = [halves(SPREAD / 4.6, blocks), codes(16, 32)]
+    elif kind == "q8_0":
+        quants = codes(32, 32)
+        quants[quants == 128] = 127
+        parts = [halves(SPREAD / 73.6, blocks), quants]
+    elif kind == "q4_k":
+        # A weight is d * scale * code - dmin * minimum: with equal scales and minima the mean code gives zero.
+        scales = rng.integers(32, 64, (*blocks, 8), dtype=np.uint8)
+        d = np.float16(SPREAD / 4.6 / 47.5)
+        parts = [halves(d, blocks), halves(7.5 * d, blocks), packed_scales(scales), codes(128, 256)]
     else:
-        codes = rng.integers(0, 256, (n, k // 32, 32), dtype=np.uint8)
-        codes[codes == 128] = 127
-        scale = np.float16(SPREAD / 73.6)
-    scales = np.broadcast_to(np.frombuffer(scale.tobytes(), np.uint8), (n, k // 32, 2))
-    return np.concatenate([scales, codes], axis=2).reshape(n, -1)
+        # Codes of six bits spread by 18.5; scales of either sign, as in files of real models.
+        scales = rng.integers(64, 128, (*blocks, 16), dtype=np.int8) * rng.choice(np.int8([-1, 1]), (*blocks, 16))
+        parts = [codes(128, 256), codes(64, 256), scales.view(np.uint8), halves(SPREAD / 18.5 / 97, blocks)]
+    return np.concatenate(parts, axis=2).reshape(n, -1)
+
+
+def block_kind(s, kind, name):
+    """The blocks of a matrix in a file of type `kind`. In Q4_K_M llama.cpp's quantizer gives Q6_K to the projection to
+    logits (with tied embeddings to the table itself) and, in some layers, to attn_v and ffn_down."""
+    if kind != "q4_k_m":
+        return kind
+    if name == ("token_embd" if s["tied"] else "output"):
+        return "q6_k"
+    parts, layers = name.split("."), s["layers"]
+    if parts[-1] not in ("attn_v", "ffn_down"):
+        return "q4_k"
+    eighth, layer = layers // 8, int(parts[1])
+    more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    return "q6_k" if more else "q4_k"
 
 
 def write_gguf(s, kind, path, rng):
-    types = {"q4_0": gguf.GGMLQuantizationType.Q4_0, "q8_0": gguf.GGMLQuantizationType.Q8_0}
     w = gguf.GGUFWriter(path, s["arch"])
     w.add_context_length(s["context"])
     w.add_embedding_length(s["hidden"])
@@ -145,28 +185,40 @@ def write_gguf(s, kind, path, rng):
     for _, name, n in norms(s):
         w.add_tensor(f"{name}.weight", np.ones(n, np.float32))
     for _, name, n, k in matrices(s):
-        w.add_tensor(f"{name}.weight", gguf_blocks(kind, n, k, rng), raw_dtype=types[kind])
+        blocks = block_kind(s, kind, name)
+        dtype = gguf.GGMLQuantizationType[blocks.upper()]
+        w.add_tensor(f"{name}.weight", gguf_blocks(blocks, n, k, rng), raw_dtype=dtype)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
 
 
+def path_of(shape, kind, out):
+    return os.path.join(out, f"{shape}-mlx4" if kind == "mlx4" else f"{shape}-{kind}.gguf")
+
+
+def write(shape, kind, out, seed=1):
+    """Writes one checkpoint and returns its path."""
+    os.makedirs(out, exist_ok=True)
+    path = path_of(shape, kind, out)
+    rng = np.random.default_rng(seed)
+    if kind == "mlx4":
+        write_mlx(SHAPES[shape], path, rng)
+    else:
+        write_gguf(SHAPES[shape], kind, path, rng)
+    return path
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--formats", nargs="+", choices=["mlx4", "q4_0", "q8_0"], default=["mlx4", "q4_0"])
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["mlx4", "q4_0"])
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    os.makedirs(args.out, exist_ok=True)
-    shape = SHAPES[args.shape]
     for kind in args.formats:
-        rng = np.random.default_rng(args.seed)
-        if kind == "mlx4":
-            write_mlx(shape, os.path.join(args.out, f"{args.shape}-mlx4"), rng)
-        else:
-            write_gguf(shape, kind, os.path.join(args.out, f"{args.shape}-{kind}.gguf"), rng)
+        print(write(args.shape, kind, args.out, args.seed))
 
 
 if __name__ == "__main__":

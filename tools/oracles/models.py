@@ -7,8 +7,8 @@ Each fixture is a folder: a checkpoint (config.json and safetensors files, or mo
     logits   F32 [28, V]     logits at all positions: transformers, eager attention, f32, on the exactly dequantized weights
     greedy   I32 [20]        the greedy continuation
     margin   F32 [20]        distance of the two highest logits at each step, in standard deviations of the logits
-and for some also a prompt that is longer than the steps in which a cache grows:
-    long_prompt I32 [300], long_logits F32 [8, V] (the last 8 positions)
+and for some also a prompt that is longer than the steps in which a cache grows, or than the rings of layers with a window:
+    long_prompt I32 [300] or [700], long_logits F32 [8, V] (the last 8 positions), for the latter long_greedy I32 [8]
 index.json lists the fixtures. Weights are drawn again until f32 and f64 agree and no greedy step is a near tie. The table
 that is printed compares other implementations with the reference: f64, mlx-lm in f32, and llama.cpp (int8 activations for
 quantized weights) where llama-cpp-python is installed. The same seed gives the same bytes.
@@ -30,49 +30,48 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+import models_families
 import models_gguf
 import models_mlx
 import models_tokenizer
 
 POSITIONS, LONG, LONG_KEPT, STEPS = 28, 300, 8, 20
+WRAPPING = 700
+"""Tokens of a long prompt that come around in every ring of the cache."""
 VOCABULARY = models_tokenizer.SIZE
 SMALLEST_MARGIN = 0.01
 LARGEST_F64_ERROR = 2e-5
 
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 LINEAR = dict(rope_type="linear", factor=4.0)
+LONG_HALF = dict(models_families.LONG_ROPE, **{f"{w}_factor": models_families.LONG_ROPE[f"{w}_factor"][::2] for w in ("short", "long")})
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0)
 
 
 def config(kind, rope=None, nested=False, **changes):
     """A configuration as published checkpoints write it; `nested` in the way of transformers 5."""
-    c = dict(model_type=kind, architectures=[dict(llama="Llama", mistral="Mistral", qwen2="Qwen2", qwen3="Qwen3")[kind] + "ForCausalLM"],
+    family = dict(models_families.FAMILIES[kind])
+    c = dict(model_type=kind, architectures=[family.pop("architecture")],
              vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              max_position_embeddings=512, rms_norm_eps=1e-5, hidden_act="silu", tie_word_embeddings=False,
              bos_token_id=models_tokenizer.BOS, eos_token_id=models_tokenizer.EOS)
-    theta = 10000.0
-    if kind == "qwen2":
-        c.update(tie_word_embeddings=True, use_sliding_window=False, rms_norm_eps=1e-6)
-    if kind == "qwen3":
-        c.update(head_dim=32, attention_bias=False, use_sliding_window=False, rms_norm_eps=1e-6)
-        theta = 1e6
-    if kind == "mistral":
-        c.update(sliding_window=9, head_dim=16)
+    theta, rope = family.pop("rope_theta", 10000.0), rope or family.pop("rope_scaling", None)
+    c.update(family)
     if nested:
         c["rope_parameters"] = dict(rope or dict(rope_type="default"), rope_theta=theta)
     else:
         c.update(rope_theta=theta, rope_scaling=rope)
     c.update(changes)
-    return c
+    return {k: v for k, v in c.items() if k != "hidden_act" or v}
 
 
 def hf(kind, dtype, *args, long=False, **kw):
-    return dict(kind="hf", config=config(kind, *args, **kw), dtype=dtype, quantized=False, long=long)
+    return dict(kind="hf", config=config(kind, *args, **kw), dtype=dtype, quantized=False, long=long, images=False)
 
 
-def mlx(kind, dtype, bits, group, *args, predicate=None, shards=1, long=False, **kw):
+def mlx(kind, dtype, bits, group, *args, predicate=None, shards=1, long=False, images=False, **kw):
     return dict(kind="mlx", config=config(kind, *args, intermediate_size=128, **kw), dtype=dtype, bits=bits, group=group, predicate=predicate,
-                shards=shards, quantized=True, long=long)
+                shards=shards, quantized=True, long=long, images=images)
 
 
 def mode(kind, name, *args, **kw):
@@ -84,7 +83,7 @@ def mode(kind, name, *args, **kw):
 def fp8(kind, *args, **kw):
     """8-bit floats with a scale for each square of 128."""
     c = config(kind, *args, quantization_config=dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128]), **kw)
-    return dict(kind="fp8", config=c, dtype="bfloat16", quantized=False, long=False)
+    return dict(kind="fp8", config=c, dtype="bfloat16", quantized=False, long=False, images=False)
 
 
 def ggml(kind, types, *args, version=3, long=False, **kw):
@@ -135,36 +134,38 @@ FIXTURES = {
     "mlx-qwen3-mxfp8": mode("qwen3", "mxfp8"),
     "mlx-qwen2-nvfp4": mode("qwen2", "nvfp4"),
     "hf-qwen3-fp8": fp8("qwen3", hidden_size=160, intermediate_size=224, num_hidden_layers=1),
+    "hf-gemma2-bf16": hf("gemma2", "bfloat16", hidden_size=32, head_dim=256, num_attention_heads=2, num_key_value_heads=1,
+                          max_position_embeddings=1024, long=WRAPPING),
+    "mlx-gemma2-q4-g32-bf16": mlx("gemma2", "bfloat16", 4, 32),
+    "gguf-gemma2-q8_0": ggml("gemma2", "Q8_0", query_pre_attn_scalar=32),
+    "hf-gemma3-bf16": hf("gemma3_text", "bfloat16", LINEAR, num_hidden_layers=3, sliding_window_pattern=3, max_position_embeddings=1024, long=WRAPPING),
+    "mlx-gemma3-images-q4-g64-bf16": mlx("gemma3_text", "bfloat16", 4, 64, predicate=models_mlx.mixed, images=True, sliding_window_pattern=2),
+    "gguf-gemma3-q8_0": ggml("gemma3_text", "Q8_0", LINEAR, num_hidden_layers=6, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1,
+                          max_position_embeddings=1024, long=WRAPPING),
+    "hf-phi3-bf16": hf("phi3", "bfloat16", max_position_embeddings=1024, long=WRAPPING),
+    "hf-phi4-mini-f16": hf("phi3", "float16", LONG_HALF, partial_rotary_factor=0.5, tie_word_embeddings=True, sliding_window=600, num_hidden_layers=1),
+    "mlx-phi3-q4-g32-bf16": mlx("phi3", "bfloat16", 4, 32, max_position_embeddings=256, predicate=models_mlx.mixed),
+    "gguf-phi3-q8_0": ggml("phi3", "Q8_0", max_position_embeddings=256),
+    "gguf-phi4-mini-q4_0": ggml("phi3", "Q4_0", LONG_HALF, partial_rotary_factor=0.5, tie_word_embeddings=True),
+    "hf-olmo2-bf16": hf("olmo2", "bfloat16"),
+    "mlx-olmo2-q4-g64-bf16": mlx("olmo2", "bfloat16", 4, 64),
+    "gguf-olmo2-q8_0": ggml("olmo2", "Q8_0"),
+    "hf-smollm3-f16": hf("smollm3", "float16"),
+    "mlx-smollm3-q6-g32-bf16": mlx("smollm3", "bfloat16", 6, 32),
+    "gguf-smollm3-q4_0": ggml("smollm3", "Q4_0", no_rope_layers=[1, 1, 1, 0], no_rope_layer_interval=4, num_hidden_layers=4),
+    "hf-granite-bf16": hf("granite", "bfloat16"),
+    "mlx-granite-q4-g32-bf16": mlx("granite", "bfloat16", 4, 32),
+    "gguf-granite-q5_0": ggml("granite", "Q5_0"),
+    "hf-ministral-bf16": hf("ministral", "bfloat16", max_position_embeddings=1024, long=WRAPPING),
+    "hf-mistral-yarn-f16": hf("mistral", "float16", YARN, nested=True, max_position_embeddings=1024, long=WRAPPING, sliding_window=40),
 }
-
-
-def shapes(c):
-    """Names and shapes of a checkpoint's tensors, in Hugging Face's scheme."""
-    hidden, inner, heads, kv = c["hidden_size"], c["intermediate_size"], c["num_attention_heads"], c["num_key_value_heads"]
-    width = c.get("head_dim") or hidden // heads
-    out = {"model.embed_tokens.weight": (c["vocab_size"], hidden), "model.norm.weight": (hidden,)}
-    if not c["tie_word_embeddings"]:
-        out["lm_head.weight"] = (c["vocab_size"], hidden)
-    for i in range(c["num_hidden_layers"]):
-        at = f"model.layers.{i}."
-        for part, rows in (("q", heads), ("k", kv), ("v", kv)):
-            out[f"{at}self_attn.{part}_proj.weight"] = (rows * width, hidden)
-            if c["model_type"] == "qwen2":
-                out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
-            if c["model_type"] == "qwen3" and part != "v":
-                out[f"{at}self_attn.{part}_norm.weight"] = (width,)
-        out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
-        out[f"{at}mlp.gate_proj.weight"] = out[f"{at}mlp.up_proj.weight"] = (inner, hidden)
-        out[f"{at}mlp.down_proj.weight"] = (hidden, inner)
-        out[f"{at}input_layernorm.weight"] = out[f"{at}post_attention_layernorm.weight"] = (hidden,)
-    return out
 
 
 def deviation(name, shape, tied):
     """Standard deviation of a matrix: attention that prefers some positions, and logits of a spread of about 2."""
     if name.startswith("model.embed_tokens"):
         return 2 / shape[1] ** 0.5 if tied else 0.7
-    gain = 2.0 if name.startswith("lm_head") or "gate_proj" in name else 1.5 if "q_proj" in name or "k_proj" in name else 1.2
+    gain = 2.0 if name.startswith("lm_head") or "gate_proj" in name else 1.5 if any(p in name for p in ("q_proj", "k_proj", "qkv_proj")) else 1.2
     return gain / shape[1] ** 0.5
 
 
@@ -172,7 +173,7 @@ def draw(c, rng):
     """Random weights in f32."""
     tied = c["tie_word_embeddings"]
     out = {}
-    for name, shape in shapes(c).items():
+    for name, shape in models_families.shapes(c).items():
         x = rng.standard_normal(shape)
         if tied and name == "model.norm.weight":
             pass  # Random signs: with a tied output layer the model would repeat its last token otherwise.
@@ -182,6 +183,8 @@ def draw(c, rng):
             x = 0.3 * x
         else:
             x = deviation(name, shape, tied) * x
+        if "norm" in name and models_families.is_gemma(c):
+            x = x - 1
         out[name] = torch.from_numpy(x.astype(np.float32))
     return out
 
@@ -207,10 +210,10 @@ def logits(model, ids):
 
 
 @torch.no_grad()
-def greedy(model, prompt):
+def greedy(model, prompt, steps=STEPS):
     """The greedy continuation and its margins; without a cache, so that nothing but the model itself is in it."""
     ids, margins = list(prompt), []
-    for _ in range(STEPS):
+    for _ in range(steps):
         last = model(torch.tensor([ids]), use_cache=False).logits[0, -1].double().numpy()
         top = np.sort(last)[-2:]
         margins.append((top[1] - top[0]) / last.std())
@@ -234,8 +237,10 @@ def write_json(path, value):
 def write_hf(folder, spec, weights):
     """A folder as transformers writes it; returns its values in f32."""
     stored = {k: v.to(getattr(torch, spec["dtype"])) for k, v in weights.items()}
-    write_json(folder / "config.json", dict(spec["config"], dtype=spec["dtype"]))
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    c = dict(spec["config"], dtype=spec["dtype"])
+    write_json(folder / "config.json", models_families.with_images(c) if spec["images"] else c)
+    prefix = "language_model." if spec["images"] else ""
+    save_file({prefix + k: v for k, v in stored.items()}, folder / "model.safetensors", metadata={"format": "pt"})
     models_tokenizer.write(folder)
     return {k: v.float() for k, v in stored.items()}
 
@@ -287,7 +292,7 @@ def others(folder, spec, prompt, reference):
     if spec["kind"] == "gguf":
         found = models_gguf.llama_cpp_logits(folder / "model.gguf", prompt)
         return {} if found is None else {"llama.cpp": error(found, reference)}
-    if spec["kind"] == "fp8":
+    if spec["kind"] == "fp8" or c["model_type"] not in models_mlx.KNOWN:
         return {}
     # mlx-lm sees the whole context where a sliding window is configured: compared is what lies within the window.
     seen = min(c.get("sliding_window") or len(prompt), len(prompt))
@@ -310,10 +315,15 @@ def attempt(folder, spec, rng):
     double = load(spec["config"], exact, torch.float64)
     figures = {"f64": error(logits(double, prompt), reference)}
     if spec["long"]:
-        long = rng.integers(0, models_tokenizer.TEXT, LONG).tolist()
+        long = rng.integers(0, models_tokenizer.TEXT, WRAPPING if spec["long"] == WRAPPING else LONG).tolist()
         last = logits(model, long)[-LONG_KEPT:]
         figures["f64"] = max(figures["f64"], error(logits(double, long)[-LONG_KEPT:], last))
         out |= {"long_prompt": torch.tensor(long, dtype=torch.int32), "long_logits": torch.from_numpy(last.copy())}
+        if spec["long"] == WRAPPING:
+            ids, margins = greedy(model, long, LONG_KEPT)
+            if min(margins) < SMALLEST_MARGIN:
+                return None
+            out |= {"long_greedy": torch.tensor(ids, dtype=torch.int32)}
     if figures["f64"] > LARGEST_F64_ERROR:
         return None
     save_file(out, folder / "reference.safetensors")

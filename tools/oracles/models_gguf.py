@@ -3,6 +3,7 @@
 The package does not quantize to the 256-element blocks: for those, random blocks stand for the weights."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Ggml
 from gguf import quants
 
+import models_families
 import models_tokenizer
 
 MIXED_K = {"token_embd": "Q4_K", "attn_q": "Q3_K", "attn_k": "Q2_K", "attn_v": "Q6_K", "attn_output": "Q5_K", "ffn_gate": "Q2_K", "ffn_up": "Q3_K",
@@ -24,6 +26,11 @@ MIXED_TERNARY = {"token_embd": "MXFP4", "attn_q": "TQ2_0", "attn_k": "MXFP4", "a
 PARTS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+NORMED_AFTER = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+# Families with other names of parts, and those whose converter is llama's, which reorders rows.
+SPECIAL = {"gemma2": NORMED_AFTER, "gemma3_text": NORMED_AFTER, "olmo2": NORMED_AFTER, "phi3": FUSED}
+REORDERED = ("llama", "granite", "smollm3")
 GLOBAL = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 # Where the f16 factors of a block lie: of the scales, and of the minima where there are any (with half the largest code).
 FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2, 7.5), Ggml.Q5_K: (0, 2, 15.5), Ggml.Q6_K: (208, None, 0),
@@ -31,17 +38,21 @@ FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2
 FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_S, Ggml.IQ3_XXS, Ggml.IQ3_S, Ggml.IQ4_NL, Ggml.IQ4_XS)}
 
 
-def gguf_name(name):
+def architecture(c):
+    return c["model_type"].removesuffix("_text")
+
+
+def gguf_name(name, c):
     module, leaf = name.rsplit(".", 1)
     if module in GLOBAL:
         return f"{GLOBAL[module]}.{leaf}"
     _, _, layer, part = module.split(".", 3)
-    return f"blk.{layer}.{PARTS[part]}.{leaf}"
+    return f"blk.{layer}.{(PARTS | SPECIAL.get(c['model_type'], {}))[part]}.{leaf}"
 
 
 def heads_of(name, c):
     """The heads whose rows are reordered in llama's files; None elsewhere."""
-    if c["model_type"] == "llama" and ("q_proj" in name or "k_proj" in name):
+    if c["model_type"] in REORDERED and ("q_proj" in name or "k_proj" in name):
         return c["num_attention_heads"] if "q_proj" in name else c["num_key_value_heads"]
     return None
 
@@ -74,7 +85,7 @@ def random_blocks(shape, kind, deviation, rng):
 def rope_factors(c):
     """Llama 3.1's divisors of the rotary frequencies, which GGUF files carry as a tensor."""
     s = c.get("rope_scaling")
-    if not s or s["rope_type"] != "llama3":
+    if not s or s.get("rope_type") != "llama3":
         return None
     width = c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"]
     wavelength = 2 * np.pi * c["rope_theta"] ** (np.arange(0, width, 2) / width)
@@ -92,20 +103,47 @@ def add_metadata(w, c):
     w.add_head_count(c["num_attention_heads"])
     w.add_head_count_kv(c["num_key_value_heads"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
-    w.add_rope_freq_base(c["rope_theta"])
-    w.add_rope_dimension_count(width)
-    if width * c["num_attention_heads"] != c["hidden_size"]:
+    if c["model_type"] != "gemma2":
+        w.add_rope_freq_base(c["rope_theta"])
+    if not models_families.is_gemma(c):
+        w.add_rope_dimension_count(int(c.get("partial_rotary_factor", 1) * width))
+    if width * c["num_attention_heads"] != c["hidden_size"] or models_families.is_gemma(c):
         w.add_key_length(width)
         w.add_value_length(width)
+    add_special(w, c)
     s = c.get("rope_scaling")
-    if s and s["rope_type"] != "llama3":
+    if s and s.get("rope_type", "llama3") != "llama3":
         w.add_rope_scaling_type(gguf.RopeScalingType(s["rope_type"]))
         w.add_rope_scaling_factor(s["factor"])
-    if s and s["rope_type"] == "yarn":
+    if s and s.get("rope_type") == "yarn":
         w.add_rope_scaling_orig_ctx_len(s["original_max_position_embeddings"])
         w.add_rope_scaling_yarn_beta_fast(s["beta_fast"])
         w.add_rope_scaling_yarn_beta_slow(s["beta_slow"])
     add_tokenizer(w)
+
+
+def add_special(w, c):
+    """The metadata that only some families have, as llama.cpp's converter writes them."""
+    kind = c["model_type"]
+    if kind == "gemma2":
+        w.add_attn_logit_softcapping(c["attn_logit_softcapping"])
+        w.add_final_logit_softcapping(c["final_logit_softcapping"])
+    if models_families.is_gemma(c):
+        w.add_sliding_window(c["sliding_window"])
+    if kind == "phi3":
+        w.add_sliding_window(c["sliding_window"] or 0)
+        w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
+        w.add_rope_scaling_attn_factors(long_rope_factor(c))
+    if kind == "granite":
+        w.add_attention_scale(c["attention_multiplier"])
+        w.add_embedding_scale(c["embedding_multiplier"])
+        w.add_residual_scale(c["residual_multiplier"])
+        w.add_logit_scale(c["logits_scaling"])
+
+
+def long_rope_factor(c):
+    original = c["original_max_position_embeddings"]
+    return math.sqrt(1 + math.log(c["max_position_embeddings"] / original) / math.log(original))
 
 
 def add_tokenizer(w):
@@ -123,14 +161,19 @@ def add_tokenizer(w):
 def write(path, spec, weights, deviation, rng):
     """Writes a file; `deviation` tells the standard deviation of a tensor of random blocks."""
     c, types = spec["config"], spec["types"]
-    w = gguf.GGUFWriter(path, c["model_type"])
+    w = gguf.GGUFWriter(path, architecture(c))
     add_metadata(w, c)
     if (factors := rope_factors(c)) is not None:
         w.add_tensor("rope_freqs.weight", factors)
+    if c["model_type"] == "phi3":
+        for which in ("long", "short"):
+            w.add_tensor(f"rope_factors_{which}.weight", np.array(c["rope_scaling"][f"{which}_factor"], np.float32))
     for name, value in weights.items():
+        if "norm" in name and models_families.is_gemma(c):
+            value = value + 1
         if heads := heads_of(name, c):
             value = reorder(value, heads, to_pairs=True)
-        to = gguf_name(name)
+        to = gguf_name(name, c)
         kind = Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types] if value.ndim == 2 else Ggml.F32
         if kind in FACTORS:
             w.add_tensor(to, random_blocks(value.shape, kind, deviation(name), rng), raw_dtype=kind)
@@ -153,16 +196,16 @@ def write(path, spec, weights, deviation, rng):
 
 def dequantize(path, c):
     """The file's weights as f32, by their Hugging Face names and in their order of rows."""
-    from models import shapes
-
     found = {t.name: t for t in gguf.GGUFReader(path).tensors}
     out = {}
-    for name, shape in shapes(c).items():
-        t = found.pop(gguf_name(name))
+    for name, shape in models_families.shapes(c).items():
+        t = found.pop(gguf_name(name, c))
         value = quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(shape)
         heads = heads_of(name, c)
         out[name] = reorder(value, heads, to_pairs=False) if heads else value.copy()
-    assert set(found) <= {"rope_freqs.weight"}, found.keys()
+        if "norm" in name and models_families.is_gemma(c):
+            out[name] -= 1
+    assert set(found) <= {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}, found.keys()
     return out
 
 
@@ -177,7 +220,7 @@ def llama_cpp_logits(path, prompt):
 def run_llama_cpp(path, prompt, out):
     import llama_cpp
 
-    model = llama_cpp.Llama(model_path=path, n_ctx=128, n_batch=128, logits_all=True, n_threads=2, verbose=False, type_k=0, type_v=0)
+    model = llama_cpp.Llama(model_path=path, n_ctx=len(json.loads(prompt)), n_batch=128, logits_all=True, n_threads=2, verbose=False, type_k=0, type_v=0)
     model.eval(json.loads(prompt))
     np.save(out, np.array(model.scores[:model.n_tokens], np.float32))
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from mlx_lm.models.cache import make_prompt_cache
 
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite")
+"""The families that mlx-lm runs."""
 OVERRIDES = {"embed_tokens": (6, 64), "lm_head": (8, 32), "q_proj": (5, 64), "k_proj": (2, 32), "v_proj": (6, 64), "o_proj": (3, 32),
              "down_proj": (2, 64)}
 
@@ -82,7 +84,7 @@ def dequantize(folder):
         codes = unpack(np.array(tensor), numbers["bits"]).reshape(*scales.shape, numbers["group_size"])
         w = codes * scales[..., None] + biases[..., None]
         out[name] = torch.from_numpy(w.reshape(w.shape[0], -1).astype(np.float32))
-    return out
+    return {name.removeprefix("language_model."): value for name, value in out.items()}
 
 
 def logits(folder, prompt):

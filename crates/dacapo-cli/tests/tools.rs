@@ -1,4 +1,4 @@
-//! The verbs that look at models: logits, perplexity, tokenize, bench, inspect, devices, completions, and help.
+//! The verbs that look at models: logits, perplexity, embed, tokenize, bench, inspect, devices, completions, and help.
 
 mod common;
 
@@ -97,6 +97,50 @@ fn tokens_turn_back_into_their_text() {
             assert_eq!(stdout_of(&back), original);
         }
     }
+}
+
+/// The lines of `dacapo embed`, as objects.
+fn vectors(output: &str) -> Vec<Value> {
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn texts_are_embedded_line_by_line() {
+    let texts = "Once upon a time\nThe end.\n";
+    let lines = vectors(&stdout_of(&run_with_input(&["embed", "-"], texts)));
+    assert_eq!(lines.len(), 2);
+    for (index, (line, text_of)) in lines.iter().zip(texts.lines()).enumerate() {
+        assert_eq!(line["index"], index);
+        let ids = text(&["tokenize", text_of]);
+        assert_eq!(line["tokens"], ids.split_whitespace().count());
+        let vector: Vec<f64> = serde_json::from_value(line["embedding"].clone()).unwrap();
+        let length: f64 = vector.iter().map(|value| value * value).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+        // Alone, and from a file, it is the same.
+        assert_eq!(vectors(&text(&["embed", text_of]))[0]["embedding"], line["embedding"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.txt");
+    std::fs::write(&file, texts).unwrap();
+    assert_eq!(vectors(&text(&["embed", "--prompt-file", file.to_str().unwrap()])), lines);
+    let plain = text(&["embed", "--format", "plain", "Once upon a time"]);
+    let numbers: Vec<f32> = plain.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let first: Vec<f32> = serde_json::from_value(lines[0]["embedding"].clone()).unwrap();
+    assert_eq!(numbers, first);
+    let mean =
+        text(&["embed", "--pooling", "mean", "--no-normalize", "--format", "plain", "Once upon a time"]);
+    assert_ne!(mean, plain);
+}
+
+#[test]
+fn an_encoder_embeds_and_does_not_generate() {
+    let model = repository_path("crates/dacapo-lm/tests/fixtures/embeddings/bert-f16");
+    let line = &vectors(&text(&["embed", "--model", &model, "The cat."]))[0];
+    assert_eq!((line["tokens"].as_u64(), line["embedding"].as_array().unwrap().len()), (Some(5), 64));
+    let refused = failure(&run(&["generate", "--model", &model, "--raw", "The cat."]));
+    let expected =
+        "dacapo: bert: expected a model that goes on with a text, found an encoder, which only embeds texts";
+    assert_eq!(refused, expected);
 }
 
 #[test]

@@ -61,6 +61,15 @@ impl<'a> Chain<'a> {
                 }
                 self.session.reserve(1)?;
             }
+            if !self.session.is_settled(position + 1) {
+                if !self.running.is_empty() {
+                    // What has been read is read again only while nothing runs.
+                    return Ok(());
+                }
+                self.session.settle(position + 1)?;
+                self.session.step.copy_from(&[position as u32])?;
+            }
+            self.session.cache.wrote(position + 1);
             let submission = self.session.step_graph(self.slot)?.replay()?;
             self.slot = (self.slot + 1) % SLOTS;
             self.running.push_back((submission, self.slot));

@@ -74,7 +74,7 @@ pub enum Error {
         found: String,
     },
     /// A model of a kind that this crate does not run.
-    #[error("{}: unknown architecture {name:?}: expected one of {known}", path.display())]
+    #[error("{}: unknown architecture {name:?}: expected one of {known}; docs/architectures.md says how to add one", path.display())]
     UnknownArchitecture {
         /// The file that names it.
         path: PathBuf,
@@ -213,6 +213,14 @@ pub enum Error {
         /// Rows of the model's embedding.
         vocabulary: usize,
     },
+    /// An encoder was asked for a next token.
+    #[error(
+        "{architecture}: expected a model that goes on with a text, found an encoder, which only embeds texts"
+    )]
+    NotADecoder {
+        /// Its name.
+        architecture: String,
+    },
     /// A generation option that makes no sense.
     #[error("{option}: expected {expected}, found {found}")]
     Option {
@@ -242,6 +250,14 @@ impl Error {
         match error {
             source @ dacapo::Error::OutOfMemory { .. } => Error::NoRoom { what: what(), help, source },
             other => other.into(),
+        }
+    }
+
+    pub(crate) fn unknown_architecture(path: &Path, name: &str) -> Self {
+        Error::UnknownArchitecture {
+            path: path.to_path_buf(),
+            name: one_line(name),
+            known: crate::checkpoint::ARCHITECTURES.join(", "),
         }
     }
 

@@ -71,7 +71,10 @@ impl Session {
         let common = self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let common = common.min(prompt.len() - 1);
         self.truncate(common);
-        Ok(common)
+        if !self.is_settled(prompt.len()) {
+            self.truncate(0);
+        }
+        Ok(self.tokens().len())
     }
 }
 

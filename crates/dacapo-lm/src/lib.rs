@@ -4,6 +4,7 @@ mod chain;
 pub mod checkpoint;
 pub mod convert;
 mod demo;
+mod embed;
 mod error;
 mod generate;
 mod generator;
@@ -17,6 +18,7 @@ pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, ModelConfig};
 pub use demo::demo;
+pub use embed::{EmbedOptions, Embedder, Pooling};
 pub use error::{Error, Result};
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Sampling};
 pub use model::{Footprint, LoadOptions, LoadProgress, Model};

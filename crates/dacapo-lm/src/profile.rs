@@ -82,6 +82,7 @@ impl Session {
         let held = self.tokens.len() + prompt.len();
         let steps = steps.min(self.context().saturating_sub(held));
         self.start_sampling(&Sampling::default(), prompt)?;
+        self.settle(held + steps)?;
         self.reserve(prompt.len() + steps)?;
         let (start, total) = (Instant::now(), prompt.len() + steps);
         let profile = Profile { start, graphs: Vec::new(), runs: Vec::new(), tokens: Vec::new() };
@@ -112,6 +113,8 @@ struct Profiler<'a> {
 
 impl Profiler<'_> {
     fn prefill(&mut self, tokens: &[u32], output: Output) -> Result<()> {
+        let end = self.session.tokens.len() + tokens.len();
+        self.session.cache.wrote(end);
         let session = &*self.session;
         let input = session.input.slice_view(0, &[tokens.len()])?;
         input.copy_from(tokens)?;
@@ -122,6 +125,7 @@ impl Profiler<'_> {
             tokens: &input,
             logits: &session.logits,
             output,
+            frequencies: session.frequencies.as_ref(),
         };
         let recorded = timed(|| record(session.model(), io, |_| Ok(())))?;
         let (graph, compiled) = self.compile("prefill", recorded)?;

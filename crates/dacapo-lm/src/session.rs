@@ -8,7 +8,7 @@ use dacapo::{Buffer, CacheStats, CompiledGraph, ComputeGraph, DType, Device, Gra
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::model::Model;
-use crate::model::cache::KvCache;
+use crate::model::cache::{CacheShape, KvCache};
 use crate::model::pass::{Io, Output, Pass};
 use crate::sampler::{SLOTS, Sampler};
 
@@ -66,8 +66,14 @@ pub struct Session {
     pub(crate) input: Buffer,
     /// F32 `[1, V]`: logits of the last position.
     pub(crate) logits: Buffer,
+    /// F32 `[R/2]`: the frequencies of rotations that depend on the length of the context.
+    pub(crate) frequencies: Option<Buffer>,
+    /// Whether they are those of long contexts.
+    long: bool,
     /// F32 `[LOGIT_ROWS, V]`: logits of all positions of a pass, once somebody asks for them.
     rows: Option<Buffer>,
+    /// F32 `[pass, D]`: states of all positions of a pass, once somebody asks for them.
+    states: Option<Buffer>,
     passes: GraphCache<(usize, Output)>,
     pub(crate) sampler: Sampler,
     /// Decode steps, by the slot that each reads and whether it draws with a bias. They hold for every generation: what
@@ -76,25 +82,32 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(model: &Model, options: SessionOptions) -> Result<Self> {
+    /// A session whose passes have up to `pass` tokens, or as many as the device reads at once if that is more.
+    pub(crate) fn new(model: &Model, options: SessionOptions, pass: usize) -> Result<Self> {
         let (device, config) = (model.device(), model.config());
-        let cache = KvCache::new(
-            device,
-            config.layers,
-            config.kv_heads,
-            config.head_dim,
-            model.context(),
-            model.kv_dtype(),
-        )?;
+        let pass = pass.max(chunk(device));
+        let shape = CacheShape {
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            windows: &config.sliding_windows,
+            pass,
+            limit: model.context(),
+            dtype: model.kv_dtype(),
+        };
+        let cache = KvCache::new(device, &shape)?;
+        let frequencies = model.length_frequencies().map(|lists| lists.buffer(device)).transpose()?;
         Ok(Session {
             model: model.clone(),
             options,
             cache,
             tokens: Vec::new(),
             step: device.alloc(DType::U32, &[1])?,
-            input: device.alloc(DType::U32, &[chunk(device)])?,
+            input: device.alloc(DType::U32, &[pass])?,
             logits: device.alloc(DType::F32, &[1, config.vocab_size])?,
+            frequencies,
+            long: false,
             rows: None,
+            states: None,
             passes: GraphCache::new(KEPT_PASSES),
             sampler: Sampler::new(model)?,
             steps: GraphCache::new(KEPT_STEPS),
@@ -121,7 +134,8 @@ impl Session {
         self.model.context()
     }
 
-    /// Forgets all but the first `len` tokens.
+    /// Forgets all but the first `len` tokens. In models with sliding windows, what comes next may have to read the rest
+    /// again: their caches keep no more than the windows and a pass need.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
     }
@@ -138,6 +152,7 @@ impl Session {
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<()> {
         self.check(tokens)?;
+        self.settle(self.tokens.len() + tokens.len())?;
         let mut done = 0;
         for part in tokens.chunks(self.input.len()) {
             let last = done + part.len() == tokens.len();
@@ -161,6 +176,7 @@ impl Session {
         sink: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
         self.check(tokens)?;
+        self.settle(self.tokens.len() + tokens.len())?;
         let vocabulary = self.model.config().vocab_size;
         let rows = match &self.rows {
             Some(rows) => rows.clone(),
@@ -182,8 +198,52 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses tokens that the model does not have or the context cannot take.
+    /// Forgets all tokens, and what the cache holds of them.
+    pub(crate) fn restart(&mut self) {
+        self.tokens.clear();
+        self.cache.clear();
+    }
+
+    /// Reads tokens into the context and gives the states at each, as [`logits`](Self::logits) gives logits.
+    pub(crate) fn states(
+        &mut self,
+        tokens: &[u32],
+        sink: &mut dyn FnMut(usize, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.check_room(tokens)?;
+        self.settle(self.tokens.len() + tokens.len())?;
+        let width = self.model.config().hidden_size;
+        let states = match &self.states {
+            Some(states) => states.clone(),
+            None => {
+                let states = self.model.device().alloc(DType::F32, &[self.input.len(), width])?;
+                self.states.insert(states).clone()
+            }
+        };
+        let mut index = 0;
+        for part in tokens.chunks(self.input.len()) {
+            self.pass(part, Output::States)?;
+            for row in states.read::<f32>()?.chunks_exact(width).take(part.len()) {
+                if sink(index, row).is_break() {
+                    return Ok(());
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses tokens that cannot be gone on with: those of an encoder, and what [`check_room`](Self::check_room) does.
     pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
+        let config = self.model.config();
+        if !config.causal {
+            return Err(Error::NotADecoder { architecture: config.architecture.clone() });
+        }
+        self.check_room(tokens)
+    }
+
+    /// Refuses tokens that the model does not have or the context cannot take.
+    fn check_room(&self, tokens: &[u32]) -> Result<()> {
         let total = self.tokens.len() + tokens.len();
         if total > self.context() {
             return Err(Error::PromptTooLong { tokens: total, context: self.context() });
@@ -192,17 +252,49 @@ impl Session {
         self.model.check_tokens(tokens)
     }
 
+    /// Whether the cache can go on behind its tokens to a context of so many; if not, they are to be read again.
+    pub(crate) fn is_settled(&self, total: usize) -> bool {
+        let long = self.model.length_frequencies().is_some_and(|lists| lists.is_long(total));
+        long == self.long && self.cache.holds(self.tokens.len())
+    }
+
+    /// Makes the session ready to go on to a context of `total` tokens. Rotations by the length of the context are chosen
+    /// for it; if others are needed than before, or the cache's rings have lost what the next token sees, the tokens are
+    /// read again.
+    pub(crate) fn settle(&mut self, total: usize) -> Result<()> {
+        if self.is_settled(total) {
+            return Ok(());
+        }
+        if let (Some(lists), Some(buffer)) = (self.model.length_frequencies(), &self.frequencies) {
+            self.long = lists.is_long(total);
+            buffer.copy_from(lists.list(self.long))?;
+        }
+        let tokens = std::mem::take(&mut self.tokens);
+        self.cache.clear();
+        for part in tokens.chunks(self.input.len()) {
+            self.pass(part, Output::None)?;
+        }
+        Ok(())
+    }
+
     /// One pass over up to [`chunk`] tokens.
     fn pass(&mut self, tokens: &[u32], output: Output) -> Result<()> {
         let input = self.input.slice_view(0, &[tokens.len()])?;
         input.copy_from(tokens)?;
         self.reserve(tokens.len())?;
+        self.cache.wrote(self.tokens.len() + tokens.len());
         self.step.copy_from(&[self.tokens.len() as u32])?;
         let key = (tokens.len(), output);
         let (model, cache, step) = (&self.model, &self.cache, &self.step);
-        let logits = self.rows.as_ref().filter(|_| output == Output::All).unwrap_or(&self.logits);
+        let frequencies = self.frequencies.as_ref();
+        let rows = match output {
+            Output::All => &self.rows,
+            Output::States => &self.states,
+            Output::None | Output::Last => &None,
+        };
+        let logits = rows.as_ref().unwrap_or(&self.logits);
         let compile = || {
-            let io = Io { cache, step, tokens: &input, logits, output };
+            let io = Io { cache, step, tokens: &input, logits, output, frequencies };
             let graph = record(model, io, |_| Ok(()))?;
             Ok::<_, Error>(graph.compile(model.device(), "prefill", &self.options.graph)?)
         };
@@ -226,19 +318,21 @@ impl Session {
     /// Records a decode step: a pass over the token in a slot of the sampler, the draw of the next token into the slot
     /// behind it, and the move to the next position.
     pub(crate) fn record_step(&self, slot: usize) -> Result<ComputeGraph> {
-        let Session { model, cache, step, logits, sampler, .. } = self;
-        record_step(
-            model,
-            Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last },
-            sampler,
-            slot,
-        )
+        record_step(&self.model, self.step_io(slot), &self.sampler, slot)
+    }
+
+    /// What the decode step of a slot works on.
+    fn step_io(&self, slot: usize) -> Io<'_> {
+        let Session { cache, step, logits, sampler, frequencies, .. } = self;
+        let (tokens, frequencies) = (sampler.slot(slot), frequencies.as_ref());
+        Io { cache, step, tokens, logits, output: Output::Last, frequencies }
     }
 
     /// The compiled decode step of a slot of the sampler.
     pub(crate) fn step_graph(&mut self, slot: usize) -> Result<Arc<CompiledGraph>> {
-        let Session { model, options, cache, step, logits, sampler, steps, .. } = self;
-        let io = Io { cache, step, tokens: sampler.slot(slot), logits, output: Output::Last };
+        let Session { model, options, cache, step, logits, sampler, frequencies, steps, .. } = self;
+        let (tokens, frequencies) = (sampler.slot(slot), frequencies.as_ref());
+        let io = Io { cache, step, tokens, logits, output: Output::Last, frequencies };
         let compile = || {
             let graph = record_step(model, io, sampler, slot)?;
             Ok(graph.compile(model.device(), "decode", &options.graph)?)
@@ -307,7 +401,10 @@ impl Model {
         if length == 0 {
             return Err(Error::Option { option: "length", expected: "at least 1".into(), found: "0".into() });
         }
-        let mut session = self.session()?;
+        if !self.config().causal {
+            return Err(Error::NotADecoder { architecture: self.config().architecture.clone() });
+        }
+        let mut session = Session::new(self, SessionOptions::default(), length)?;
         if length > session.context() {
             return Err(Error::PromptTooLong { tokens: length, context: session.context() });
         }
@@ -315,8 +412,7 @@ impl Model {
         match stage {
             Stage::Prefill => {
                 let tokens = self.device().alloc(DType::U32, &[length])?;
-                let (cache, step, logits) = (&session.cache, &session.step, &session.logits);
-                record(self, Io { cache, step, tokens: &tokens, logits, output: Output::Last }, |_| Ok(()))
+                record(self, Io { tokens: &tokens, ..session.step_io(0) }, |_| Ok(()))
             }
             Stage::Decode => session.record_step(0),
         }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use dacapo::MappedFile;
 use dacapo_lm::Checkpoint;
-use dacapo_lm::checkpoint::{Format, LinearWeight, ModelConfig, RopeScaling, TensorKind, ggml::GgmlType};
+use dacapo_lm::checkpoint::{
+    Activation, Format, LinearWeight, ModelConfig, RopeScaling, TensorKind, ggml::GgmlType,
+};
 use files::{TINY_CONFIG, safetensors, safetensors_with_header, tiny_gguf, tiny_mlx};
 use serde_json::{Value, json};
 
@@ -290,4 +292,82 @@ fn defaults_are_those_of_the_classes() {
     assert_eq!((llama.kv_heads, llama.head_dim, llama.bos_id, llama.eos_ids), (8, 512, Some(1), vec![2]));
     let mistral = parse(json!({"model_type": "mistral"}));
     assert_eq!((mistral.kv_heads, mistral.context_length), (8, 131072));
+}
+
+/// As google/gemma-3-4b-it has it: what the class knows is left out.
+#[test]
+fn the_text_part_of_a_model_that_sees_images_is_its_configuration() {
+    let config = parse(json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 106],
+        "text_config": {
+            "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024
+        },
+        "vision_config": {"hidden_size": 1152, "num_hidden_layers": 27}
+    }));
+    assert_eq!((config.architecture.as_str(), config.hidden_size, config.layers), ("gemma3", 2560, 34));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.vocab_size), (8, 4, 256, 262208));
+    assert_eq!((config.context_length, config.tie_word_embeddings), (131072, true));
+    assert_eq!((config.bos_id, config.eos_ids.as_slice()), (Some(2), [1, 106].as_slice()));
+    assert_eq!(
+        (config.attention_scale, config.attention_softcap, config.logit_softcap),
+        (1.0 / 16.0, None, None)
+    );
+    let global: Vec<usize> = (0..34).filter(|&layer| config.sliding_windows[layer] != Some(1024)).collect();
+    assert_eq!(global, [5, 11, 17, 23, 29]);
+    assert_eq!((config.rope.theta, &config.rope.scaling), (1e6, &RopeScaling::Linear { factor: 8.0 }));
+    let local = config.local_rope.expect("layers with a window rotate faster");
+    assert_eq!((local.theta, &local.scaling), (1e4, &RopeScaling::None));
+}
+
+#[test]
+fn rotations_by_kind_of_layer_have_two_forms() {
+    let flat = json!({"model_type": "gemma3_text", "rope_theta": 5e5, "rope_local_base_freq": 2e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0}});
+    let nested = json!({"model_type": "gemma3_text", "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}});
+    assert_eq!(parse(flat), parse(nested));
+}
+
+#[test]
+fn longrope_is_read_as_published() {
+    let factors: Vec<f64> = (0..48).map(|i| 1.0 + f64::from(i)).collect();
+    // As microsoft/Phi-4-mini-instruct has it.
+    let config = parse(json!({
+        "model_type": "phi3", "hidden_size": 3072, "num_attention_heads": 24, "num_key_value_heads": 8,
+        "max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": "longrope", "long_factor": factors, "short_factor": vec![1.0; 48]},
+        "sliding_window": 262144, "tie_word_embeddings": true
+    }));
+    assert_eq!((config.head_dim, config.rope.dims), (128, 96));
+    assert_eq!(config.sliding_windows[0], Some(262_144));
+    match config.rope.scaling {
+        RopeScaling::LongRope { short, long, original, attention_factor } => {
+            assert_eq!((short.len(), long[47], original), (48, 48.0, 4096));
+            assert!((attention_factor - (1.0 + 32f64.ln() / 4096f64.ln()).sqrt()).abs() < 1e-12);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn factors_of_granite_and_layers_of_smollm3() {
+    let granite = parse(json!({"model_type": "granite", "embedding_multiplier": 12.0, "logits_scaling": 8.0,
+        "attention_multiplier": 0.015625, "residual_multiplier": 0.22}));
+    assert_eq!((granite.embedding_scale, granite.logit_scale), (12.0, 0.125));
+    assert_eq!((granite.attention_scale, granite.residual_scale), (0.015625, 0.22));
+    let smollm3 = parse(json!({"model_type": "smollm3", "num_hidden_layers": 5}));
+    assert_eq!(smollm3.rotated, [true, true, true, false, true]);
+    assert_eq!((smollm3.rope.theta, smollm3.tie_word_embeddings), (2e6, true));
+    let listed = parse(json!({"model_type": "smollm3", "num_hidden_layers": 2, "no_rope_layers": [0, 1]}));
+    assert_eq!(listed.rotated, [false, true]);
+}
+
+#[test]
+fn encoders_say_so() {
+    let bert = parse(json!({"model_type": "bert", "num_hidden_layers": 2}));
+    assert!(!bert.causal && bert.attention_bias && bert.attention_output_bias && bert.mlp_bias);
+    assert_eq!((bert.token_types, bert.rms_eps, bert.hidden_act), (2, 1e-12, Activation::Gelu));
+    assert!(parse(json!({"model_type": "llama"})).causal);
 }

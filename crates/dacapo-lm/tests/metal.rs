@@ -88,6 +88,19 @@ fn a_profile_needs_no_times_of_groups() {
 }
 
 #[test]
+fn vectors_of_texts_are_the_references() {
+    let device = device(MetalReplay::Auto);
+    let load = |path: std::path::PathBuf| {
+        Model::load(&device, &path, &LoadOptions { exact: true, ..LoadOptions::default() }, &mut |_| {})
+            .unwrap()
+    };
+    let all = support::embeddings::fixtures();
+    let wrong: Vec<_> = all.iter().flat_map(|fixture| fixture.wrong_vectors(&load(fixture.path()))).collect();
+    assert_eq!(wrong, Vec::<String>::new());
+    assert_silent();
+}
+
+#[test]
 fn the_demo_model_writes_what_it_writes_on_the_cpu() {
     let cpu = Device::open(DeviceOptions::default()).unwrap();
     let drawn = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed: 11, ..Sampling::default() };

@@ -43,6 +43,23 @@ fn default_logits_are_near_the_references() {
     assert_silent(&device);
 }
 
+#[test]
+fn vectors_of_texts_are_the_references() {
+    let Some(device) = device() else { return };
+    let wrong = |exact| {
+        let load = |path: std::path::PathBuf| {
+            Model::load(&device, &path, &LoadOptions { exact, ..LoadOptions::default() }, &mut |_| {})
+                .unwrap()
+        };
+        let all = support::embeddings::fixtures();
+        all.iter().flat_map(|fixture| fixture.wrong_vectors(&load(fixture.path()))).collect::<Vec<_>>()
+    };
+    for exact in [true, false] {
+        assert_eq!(wrong(exact), Vec::<String>::new(), "exact {exact}");
+    }
+    assert_silent(&device);
+}
+
 /// Norms and rotations of heads and the write into the caches are part of attention in every layer of a step.
 #[test]
 fn a_step_prepares_its_token_within_attention() {

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod completions;
 mod devices;
+mod embed;
 mod generate;
 mod graph;
 mod inspect;
@@ -24,6 +25,7 @@ pub enum Command {
     Chat(chat::Args),
     Logits(logits::Args),
     Perplexity(perplexity::Args),
+    Embed(embed::Args),
     Tokenize(tokenize::Args),
     Bench(bench::Args),
     Profile(profile::Args),
@@ -44,6 +46,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Chat(args) => chat::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Profile(args) => profile::run(&args),

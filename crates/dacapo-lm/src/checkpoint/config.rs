@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+pub const ARCHITECTURES: [&str; 11] =
+    ["bert", "gemma2", "gemma3", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
 
 /// The most that a count or a width may be: far above every model, and small enough that products of two
 /// cannot overflow.
@@ -14,7 +16,7 @@ pub(super) const LIMIT: u64 = 1 << 28;
 /// The most layers.
 pub(super) const MAX_LAYERS: u64 = 4096;
 
-/// The configuration of a decoder-only transformer.
+/// The configuration of a transformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// One of [`ARCHITECTURES`].
@@ -35,10 +37,20 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Tokens that the model was made for.
     pub context_length: usize,
-    /// Epsilon of the RMS norms.
+    /// Epsilon of the norms.
     pub rms_eps: f32,
     /// Rotary position embedding.
     pub rope: RopeConfig,
+    /// That of layers with a sliding window, where it is another (Gemma 3).
+    pub local_rope: Option<RopeConfig>,
+    /// For each layer, whether queries and keys are rotated; SmolLM 3 leaves some as they are.
+    pub rotated: Vec<bool>,
+    /// Whether a token sees only those before it: a decoder, which goes on with a text. Otherwise an encoder.
+    pub causal: bool,
+    /// Kinds of text that an encoder tells apart; 0 if there are none.
+    pub token_types: usize,
+    /// How the states of tokens become a vector for a text, if the checkpoint says so.
+    pub pooling: Option<Pooling>,
     /// Whether the output layer is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether the projections to queries, keys and values have biases.
@@ -51,6 +63,20 @@ pub struct ModelConfig {
     pub sliding_windows: Vec<Option<usize>>,
     /// Activation inside the MLP.
     pub hidden_act: Activation,
+    /// What attention's scores are multiplied by before the softmax.
+    pub attention_scale: f64,
+    /// Scores become `cap * tanh(score / cap)` (Gemma 2).
+    pub attention_softcap: Option<f64>,
+    /// Logits become `cap * tanh(logit / cap)` (Gemma 2).
+    pub logit_softcap: Option<f64>,
+    /// What the rows of the embedding are multiplied by.
+    pub embedding_scale: f64,
+    /// What attention and MLP give is multiplied by before it is added to the residual stream (Granite).
+    pub residual_scale: f64,
+    /// What logits are multiplied by (Granite).
+    pub logit_scale: f64,
+    /// Added to the weights of norms as they are stored: Gemma's folders hold them less 1.
+    pub norm_offset: f64,
     /// The token that starts a text.
     pub bos_id: Option<u32>,
     /// The tokens that end one, from every place that names some.
@@ -75,12 +101,14 @@ pub struct RopeConfig {
     pub theta: f64,
     /// How frequencies are changed for contexts beyond those of the training.
     pub scaling: RopeScaling,
-    /// Whether pairs are neighbours (GGUF files of llama, whose rows are permuted) or halves of the head.
+    /// Whether pairs are neighbours (GGUF files of llama, whose rows are permuted) or halves of the rotated part.
     pub interleaved: bool,
+    /// Elements of a head that are rotated, from its first; even.
+    pub dims: usize,
 }
 
 /// How rotary frequencies are scaled; the formulas are those of transformers' `modeling_rope_utils`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     None,
@@ -115,11 +143,28 @@ pub enum RopeScaling {
         /// Whether the range of blended dimensions is rounded outwards to whole ones.
         truncate: bool,
     },
-    /// Each frequency divided by its element of the tensor `rope_freqs.weight`, `[head_dim / 2]` floats.
+    /// LongRoPE (Ding et al., 2024): each frequency divided by its element of one of two lists. A context of up to
+    /// `original` tokens takes the short one, a longer one the other for all of its tokens.
+    LongRope {
+        /// Divisors within the context of the training, one for each rotated pair.
+        short: Vec<f32>,
+        /// Divisors beyond it.
+        long: Vec<f32>,
+        /// Context of the training.
+        original: usize,
+        /// Multiplies cosine and sine.
+        attention_factor: f64,
+    },
+    /// Each frequency divided by its element of the tensor `rope_freqs.weight`, `[dims / 2]` floats.
     Factors,
 }
 
 impl ModelConfig {
+    /// Which projections have biases: to queries, keys and values; the attention's output; the MLP's.
+    pub(super) fn set_biases(&mut self, qkv: bool, output: bool, mlp: bool) {
+        (self.attention_bias, self.attention_output_bias, self.mlp_bias) = (qkv, output, mlp);
+    }
+
     /// Checks what the numbers must have in common; `keys` are their names in the file.
     pub(super) fn check(&self, path: &Path, keys: &Keys) -> Result<()> {
         let fail = |key: &str, expected: String, found: usize| {
@@ -130,6 +175,16 @@ impl ModelConfig {
         }
         if !self.head_dim.is_multiple_of(2) {
             return fail(keys.head_dim, "an even number".into(), self.head_dim);
+        }
+        if !self.rope.dims.is_multiple_of(2) || self.rope.dims > self.head_dim {
+            let expected = format!("an even number up to {}, the width of a head", self.head_dim);
+            return fail(keys.rope_dims, expected, self.rope.dims);
+        }
+        if let RopeScaling::LongRope { short, long, .. } = &self.rope.scaling
+            && let Some(list) = [short, long].into_iter().find(|list| list.len() != self.rope.dims / 2)
+        {
+            let expected = format!("{} numbers in short and long list", self.rope.dims / 2);
+            return fail("LongRoPE factors", expected, list.len());
         }
         if self.head_dim as u64 * self.heads as u64 > LIMIT {
             return fail(keys.head_dim, format!("at most {} for all heads", LIMIT), self.head_dim);
@@ -145,6 +200,7 @@ impl ModelConfig {
 pub(super) struct Keys<'a> {
     pub(super) kv_heads: &'a str,
     pub(super) head_dim: &'a str,
+    pub(super) rope_dims: &'a str,
     pub(super) bos: &'a str,
 }
 
@@ -165,13 +221,9 @@ pub(super) fn positive(path: &Path, key: &str, value: f64) -> Result<f64> {
     Err(Error::config(path, key, "a positive number", value.to_string()))
 }
 
-/// The error for an architecture that is not among [`ARCHITECTURES`].
-pub(super) fn unknown_architecture(path: &Path, name: &str) -> Error {
-    Error::UnknownArchitecture {
-        path: path.to_path_buf(),
-        name: crate::error::one_line(name),
-        known: ARCHITECTURES.join(", "),
-    }
+/// LongRoPE's multiplier of cosine and sine for a context stretched by `factor` from `original`.
+pub(super) fn longrope_factor(factor: f64, original: usize) -> f64 {
+    if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() }
 }
 
 /// YaRN's multiplier of cosine and sine for a `factor`, weighted with `weight`.

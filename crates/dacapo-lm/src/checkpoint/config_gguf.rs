@@ -3,13 +3,16 @@
 use super::Checkpoint;
 use super::config::{
     Activation, Keys, LIMIT, MAX_LAYERS, ModelConfig, RopeConfig, RopeScaling, in_range, positive,
-    unknown_architecture, yarn_mscale,
+    yarn_mscale,
 };
+use super::families::{self, Family};
 use super::gguf::Gguf;
+use super::value::MetaValue;
+use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The keys under an architecture's name.
-struct Keyed<'a> {
+pub(super) struct Keyed<'a> {
     gguf: &'a Gguf,
     architecture: &'a str,
 }
@@ -19,7 +22,8 @@ impl Keyed<'_> {
         format!("{}.{name}", self.architecture)
     }
 
-    fn count(&self, name: &str, limit: u64) -> Result<Option<usize>> {
+    /// A count from 1 to `limit`; `None` if absent.
+    pub(super) fn count(&self, name: &str, limit: u64) -> Result<Option<usize>> {
         let key = self.key(name);
         match self.gguf.unsigned(&key)? {
             Some(n) => in_range(self.gguf.path(), &key, n, 1..=limit).map(Some),
@@ -31,12 +35,46 @@ impl Keyed<'_> {
         self.count(name, limit)?.ok_or_else(|| self.fail(name, "an integer", "nothing"))
     }
 
-    fn positive(&self, name: &str) -> Result<Option<f64>> {
+    /// A positive finite number; `None` if absent.
+    pub(super) fn positive(&self, name: &str) -> Result<Option<f64>> {
         let key = self.key(name);
         match self.gguf.float(&key)? {
             Some(x) => positive(self.gguf.path(), &key, x).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The window of each layer. `default` is the window if there is no key; which layers have it is in a list, or it is
+    /// all but the last of each `every`.
+    pub(super) fn windows(
+        &self,
+        default: Option<usize>,
+        every: usize,
+        layers: usize,
+    ) -> Result<Vec<Option<usize>>> {
+        let window = match self.gguf.unsigned(&self.key("attention.sliding_window"))? {
+            None => default,
+            Some(0) => None,
+            Some(_) => self.count("attention.sliding_window", LIMIT)?,
+        };
+        let name = "attention.sliding_window_pattern";
+        let slides = match self.gguf.get(&self.key(name)) {
+            Some(MetaValue::Array(_)) => self.flags(name, layers)?,
+            _ => {
+                let every = self.count(name, LIMIT)?.unwrap_or(every);
+                (1..=layers).map(|layer| !layer.is_multiple_of(every)).collect()
+            }
+        };
+        Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
+    }
+
+    /// A list of truth values, one for each layer.
+    fn flags(&self, name: &str, layers: usize) -> Result<Vec<bool>> {
+        let list = self.gguf.bools(&self.key(name))?.unwrap_or_default();
+        if list.len() == layers {
+            return Ok(list);
+        }
+        Err(self.fail(name, format!("{layers} of true and false"), list.len()))
     }
 
     fn fail(&self, name: &str, expected: impl Into<String>, found: impl ToString) -> Error {
@@ -50,13 +88,11 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     let architecture = gguf
         .str("general.architecture")?
         .ok_or_else(|| Error::config(path, "general.architecture", "an architecture's name", "nothing"))?;
-    // Mistral's files say "llama".
-    if !["llama", "qwen2", "qwen3"].contains(&architecture) {
-        return Err(unknown_architecture(path, architecture));
-    }
+    let family =
+        families::by_gguf(architecture).ok_or_else(|| Error::unknown_architecture(path, architecture))?;
     let keyed = Keyed { gguf, architecture };
     if let Some(experts) = keyed.count("expert_count", LIMIT).unwrap_or(None) {
-        return Err(unknown_architecture(path, &format!("{architecture} with {experts} experts")));
+        return Err(Error::unknown_architecture(path, &format!("{architecture} with {experts} experts")));
     }
     let hidden_size = keyed.required("embedding_length", LIMIT)?;
     let layers = keyed.required("block_count", MAX_LAYERS)?;
@@ -69,7 +105,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     };
     let has = |name: &str| checkpoint.tensor(name).is_some();
     let (bos_id, eos_ids) = token_ids(gguf)?;
-    let config = ModelConfig {
+    let mut config = ModelConfig {
         architecture: architecture.to_string(),
         hidden_size,
         intermediate_size: keyed.required("feed_forward_length", LIMIT)?,
@@ -81,23 +117,38 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         context_length,
         rms_eps: keyed
             .positive("attention.layer_norm_rms_epsilon")?
+            .or(keyed.positive("attention.layer_norm_epsilon")?)
             .ok_or_else(|| keyed.fail("attention.layer_norm_rms_epsilon", "a positive number", "nothing"))?
             as f32,
-        rope: rope(&keyed, checkpoint, context_length)?,
+        rope: rope(&keyed, family, checkpoint, context_length, head_dim)?,
+        local_rope: None,
+        rotated: vec![true; layers],
+        causal: true,
+        token_types: 0,
+        pooling: pooling(&keyed)?,
         tie_word_embeddings: !has("lm_head.weight"),
         attention_bias: has("model.layers.0.self_attn.q_proj.bias"),
         attention_output_bias: has("model.layers.0.self_attn.o_proj.bias"),
         mlp_bias: has("model.layers.0.mlp.up_proj.bias"),
         sliding_windows: vec![window; layers],
         hidden_act: Activation::Silu,
+        attention_scale: keyed.positive("attention.scale")?.unwrap_or((head_dim as f64).powf(-0.5)),
+        attention_softcap: None,
+        logit_softcap: None,
+        embedding_scale: 1.0,
+        residual_scale: 1.0,
+        logit_scale: 1.0,
+        norm_offset: 0.0,
         bos_id,
         eos_ids,
     };
+    (family.adapt_gguf)(&keyed, checkpoint, &mut config)?;
     config.check(
         path,
         &Keys {
             kv_heads: &keyed.key("attention.head_count_kv"),
             head_dim: &keyed.key("attention.key_length"),
+            rope_dims: &keyed.key("rope.dimension_count"),
             bos: "tokenizer.ggml.bos_token_id",
         },
     )?;
@@ -110,17 +161,22 @@ fn head_dim(keyed: &Keyed<'_>, hidden_size: usize, heads: usize) -> Result<usize
         None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
         None => return Err(keyed.fail("attention.head_count", "a divisor of embedding_length", heads)),
     };
-    for name in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(other) = keyed.count(name, LIMIT)?.filter(|&other| other != head_dim) {
-            return Err(keyed.fail(name, format!("{head_dim}, the width of a head"), other));
-        }
-    }
+    same_width(keyed, "attention.value_length", head_dim)?;
     Ok(head_dim)
+}
+
+/// Refuses another number than the width of a head.
+fn same_width(keyed: &Keyed<'_>, name: &str, head_dim: usize) -> Result<()> {
+    match keyed.count(name, LIMIT)?.filter(|&other| other != head_dim) {
+        None => Ok(()),
+        Some(other) => Err(keyed.fail(name, format!("{head_dim}, the width of a head"), other)),
+    }
 }
 
 /// Rows of the embedding; the metadata's own number is only a hint, and often absent.
 fn vocab_size(keyed: &Keyed<'_>, checkpoint: &Checkpoint) -> Result<usize> {
-    let rows = checkpoint.tensor("model.embed_tokens.weight").and_then(|t| t.shape.first().copied());
+    let embedding = ["model.embed_tokens.weight", "embeddings.word_embeddings.weight"];
+    let rows = embedding.iter().find_map(|name| checkpoint.tensor(name)?.shape.first().copied());
     let rows = match rows {
         Some(rows) => Some(rows as u64),
         None => match keyed.count("vocab_size", LIMIT)? {
@@ -130,6 +186,17 @@ fn vocab_size(keyed: &Keyed<'_>, checkpoint: &Checkpoint) -> Result<usize> {
     };
     let rows = rows.ok_or_else(|| keyed.fail("vocab_size", "an integer", "nothing"))?;
     in_range(keyed.gguf.path(), &keyed.key("vocab_size"), rows, 1..=LIMIT)
+}
+
+/// How states are pooled, by llama.cpp's numbers.
+fn pooling(keyed: &Keyed<'_>) -> Result<Option<Pooling>> {
+    match keyed.gguf.unsigned(&keyed.key("pooling_type"))? {
+        None | Some(0) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::Cls)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(other) => Err(keyed.fail("pooling_type", "0 (none), 1 (mean), 2 (first) or 3 (last)", other)),
+    }
 }
 
 /// The start token and the end tokens.
@@ -151,7 +218,17 @@ fn token_ids(gguf: &Gguf) -> Result<(Option<u32>, Vec<u32>)> {
     Ok((id("bos")?, eos))
 }
 
-fn rope(keyed: &Keyed<'_>, checkpoint: &Checkpoint, context: usize) -> Result<RopeConfig> {
+fn rope(
+    keyed: &Keyed<'_>,
+    family: &Family,
+    checkpoint: &Checkpoint,
+    context: usize,
+    head_dim: usize,
+) -> Result<RopeConfig> {
+    let dims = keyed.count("rope.dimension_count", LIMIT)?.unwrap_or(head_dim);
+    if !family.partial_rotation {
+        same_width(keyed, "rope.dimension_count", head_dim)?;
+    }
     let theta = keyed.positive("rope.freq_base")?.unwrap_or(10000.0);
     let kind = keyed.gguf.str(&keyed.key("rope.scaling.type"))?;
     let factor = match keyed.gguf.float(&keyed.key("rope.scaling.factor"))? {
@@ -161,7 +238,8 @@ fn rope(keyed: &Keyed<'_>, checkpoint: &Checkpoint, context: usize) -> Result<Ro
     };
     let scaling = match kind {
         _ if checkpoint.tensor("rope_freqs.weight").is_some() => RopeScaling::Factors,
-        Some("none") => RopeScaling::None,
+        // The family reads the lists, which are tensors.
+        Some("none" | "longrope") => RopeScaling::None,
         Some("linear") | None if factor == 1.0 => RopeScaling::None,
         Some("linear") | None => RopeScaling::Linear { factor },
         Some("yarn") => RopeScaling::Yarn {
@@ -177,6 +255,5 @@ fn rope(keyed: &Keyed<'_>, checkpoint: &Checkpoint, context: usize) -> Result<Ro
             return Err(keyed.fail("rope.scaling.type", "none, linear or yarn", format!("{other:?}")));
         }
     };
-    // llama.cpp's converter permutes the rows of llama's queries and keys so that pairs are neighbours.
-    Ok(RopeConfig { theta, scaling, interleaved: keyed.architecture == "llama" })
+    Ok(RopeConfig { theta, scaling, interleaved: family.permuted, dims })
 }

@@ -5,87 +5,33 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::config::{
-    Activation, Keys, LIMIT, MAX_LAYERS, ModelConfig, RopeConfig, RopeScaling, unknown_architecture,
-    yarn_mscale,
+    Activation, Keys, LIMIT, MAX_LAYERS, ModelConfig, RopeConfig, RopeScaling, longrope_factor, yarn_mscale,
 };
+use super::families::{self, Defaults, Family};
 use super::fields::Fields;
-use crate::error::Result;
-
-/// What transformers assumes for keys that an architecture's configuration leaves out.
-struct Defaults {
-    architecture: &'static str,
-    vocab_size: usize,
-    intermediate_size: usize,
-    kv_heads: Option<usize>,
-    head_dim: Option<usize>,
-    context_length: usize,
-    sliding_window: Option<usize>,
-    bos: Option<u32>,
-    eos: &'static [u32],
-}
-
-const DEFAULTS: [Defaults; 4] = [
-    Defaults {
-        architecture: "llama",
-        vocab_size: 32000,
-        intermediate_size: 11008,
-        kv_heads: None,
-        head_dim: None,
-        context_length: 2048,
-        sliding_window: None,
-        bos: Some(1),
-        eos: &[2],
-    },
-    Defaults {
-        architecture: "mistral",
-        vocab_size: 32000,
-        intermediate_size: 14336,
-        kv_heads: Some(8),
-        head_dim: None,
-        context_length: 131072,
-        sliding_window: Some(4096),
-        bos: Some(1),
-        eos: &[2],
-    },
-    Defaults {
-        architecture: "qwen2",
-        vocab_size: 151936,
-        intermediate_size: 22016,
-        kv_heads: Some(32),
-        head_dim: None,
-        context_length: 32768,
-        sliding_window: Some(4096),
-        bos: None,
-        eos: &[],
-    },
-    Defaults {
-        architecture: "qwen3",
-        vocab_size: 151936,
-        intermediate_size: 22016,
-        kv_heads: Some(32),
-        head_dim: Some(128),
-        context_length: 32768,
-        sliding_window: Some(4096),
-        bos: None,
-        eos: &[],
-    },
-];
+use crate::embed::Pooling;
+use crate::error::{Error, Result};
 
 /// Parses `config`, the content of the file at `path`, and the end tokens of `generation_config.json`.
 pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> Result<ModelConfig> {
-    let fields = Fields { path, prefix: "", object: config };
-    let name =
-        fields.str("model_type")?.ok_or_else(|| fields.fail("model_type", "an architecture's name"))?;
-    let defaults =
-        DEFAULTS.iter().find(|d| d.architecture == name).ok_or_else(|| unknown_architecture(path, name))?;
+    let whole = Fields { path, prefix: "", object: config };
+    // A model that sees images has the configuration of its text part inside.
+    let fields = match whole.get("text_config") {
+        Some(object) => Fields { prefix: "text_config.", object, ..whole },
+        None => whole,
+    };
+    let name = whole.str("model_type")?.ok_or_else(|| whole.fail("model_type", "an architecture's name"))?;
+    let family = families::by_model_type(name).ok_or_else(|| Error::unknown_architecture(path, name))?;
+    let defaults = &family.defaults;
     let count =
         |key: &str, default: usize| -> Result<usize> { Ok(fields.count(key, 1..=LIMIT)?.unwrap_or(default)) };
 
-    let hidden_size = count("hidden_size", 4096)?;
-    let heads = count("num_attention_heads", 32)?;
-    let layers = fields.count("num_hidden_layers", 1..=MAX_LAYERS)?.unwrap_or(32);
+    let hidden_size = count("hidden_size", defaults.hidden_size)?;
+    let heads = count("num_attention_heads", defaults.heads)?;
+    let layers = fields.count("num_hidden_layers", 1..=MAX_LAYERS)?.unwrap_or(defaults.layers);
     // An explicit null means as many as query heads; only an absent key takes the class's default.
-    let kv_default = if config.get("num_key_value_heads").is_some() { None } else { defaults.kv_heads };
+    let explicit = fields.object.get("num_key_value_heads").is_some();
+    let kv_default = if explicit { None } else { defaults.kv_heads };
     let kv_heads = count("num_key_value_heads", kv_default.unwrap_or(heads))?;
     let head_dim = match fields.count("head_dim", 1..=LIMIT)?.or(defaults.head_dim) {
         Some(head_dim) => head_dim,
@@ -93,11 +39,10 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         None => return Err(fields.fail("num_attention_heads", "a divisor of hidden_size")),
     };
     let context_length = count("max_position_embeddings", defaults.context_length)?;
-    let rope = rope(&fields, context_length)?;
-    let attention_bias = name == "qwen2" || (name != "mistral" && fields.bool("attention_bias", false)?);
-    let (bos_id, eos_ids) = token_ids(&fields, defaults, generation)?;
-    let parsed = ModelConfig {
-        architecture: name.to_string(),
+    let attention_bias = fields.bool("attention_bias", false)?;
+    let (bos_id, eos_ids) = token_ids(&whole, &fields, defaults, generation)?;
+    let mut parsed = ModelConfig {
+        architecture: family.name.to_string(),
         hidden_size,
         intermediate_size: count("intermediate_size", defaults.intermediate_size)?,
         layers,
@@ -106,67 +51,64 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         head_dim,
         vocab_size: count("vocab_size", defaults.vocab_size)?,
         context_length,
-        rms_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        rope,
-        tie_word_embeddings: fields.bool("tie_word_embeddings", false)?,
+        rms_eps: fields.positive("rms_norm_eps")?.unwrap_or(defaults.rms_eps) as f32,
+        rope: main_rope(&fields, family, head_dim, context_length)?,
+        local_rope: None,
+        rotated: vec![true; layers],
+        causal: true,
+        token_types: 0,
+        pooling: None,
+        tie_word_embeddings: fields.bool("tie_word_embeddings", defaults.tied)?,
         attention_bias,
-        attention_output_bias: attention_bias && name != "qwen2",
-        mlp_bias: name == "llama" && fields.bool("mlp_bias", false)?,
-        sliding_windows: sliding_windows(&fields, defaults, layers)?,
-        hidden_act: activation(&fields)?,
+        attention_output_bias: attention_bias,
+        mlp_bias: fields.bool("mlp_bias", false)?,
+        sliding_windows: vec![None; layers],
+        hidden_act: activation(&fields, "hidden_act", Activation::Silu)?,
+        attention_scale: (head_dim as f64).powf(-0.5),
+        attention_softcap: None,
+        logit_softcap: None,
+        embedding_scale: 1.0,
+        residual_scale: 1.0,
+        logit_scale: 1.0,
+        norm_offset: 0.0,
         bos_id,
         eos_ids,
     };
-    parsed
-        .check(path, &Keys { kv_heads: "num_key_value_heads", head_dim: "head_dim", bos: "bos_token_id" })?;
+    (family.adapt_hf)(&fields, &mut parsed)?;
+    let keys = Keys {
+        kv_heads: "num_key_value_heads",
+        head_dim: "head_dim",
+        rope_dims: "partial_rotary_factor",
+        bos: "bos_token_id",
+    };
+    parsed.check(path, &keys)?;
     Ok(parsed)
 }
 
-fn activation(fields: &Fields<'_>) -> Result<Activation> {
-    match fields.str("hidden_act")?.unwrap_or("silu") {
-        "silu" | "swish" => Ok(Activation::Silu),
-        "gelu" => Ok(Activation::Gelu),
-        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
-        _ => Err(fields.fail("hidden_act", "silu, gelu or gelu_pytorch_tanh")),
-    }
-}
-
-/// The window of each layer. Mistral applies its window to all layers; Qwen only with `use_sliding_window`,
-/// to those that `layer_types` names or that follow the first `max_window_layers`.
-fn sliding_windows(fields: &Fields<'_>, defaults: &Defaults, layers: usize) -> Result<Vec<Option<usize>>> {
-    let absent = fields.object.get("sliding_window").is_none();
-    let given = fields.count("sliding_window", 1..=LIMIT)?;
-    let window = given.or(if absent { defaults.sliding_window } else { None });
-    match defaults.architecture {
-        "mistral" => Ok(vec![window; layers]),
-        "qwen2" | "qwen3" => {
-            let window = if fields.bool("use_sliding_window", false)? { window } else { None };
-            if let Some(types) = fields.get("layer_types") {
-                return layer_types(fields, types, window, layers);
-            }
-            let first = fields.count("max_window_layers", 0..=LIMIT)?.unwrap_or(28);
-            Ok((0..layers).map(|layer| window.filter(|_| layer >= first)).collect())
+/// How states are pooled, from the configuration of sentence-transformers' module.
+pub(super) fn pooling(path: &Path, config: &Value) -> Result<Option<Pooling>> {
+    let fields = Fields { path, prefix: "", object: config };
+    for (key, pooling) in [
+        ("pooling_mode_cls_token", Pooling::Cls),
+        ("pooling_mode_mean_tokens", Pooling::Mean),
+        ("pooling_mode_lasttoken", Pooling::Last),
+    ] {
+        if fields.bool(key, false)? {
+            return Ok(Some(pooling));
         }
-        _ => Ok(vec![None; layers]),
     }
+    Ok(None)
 }
 
-fn layer_types(
-    fields: &Fields<'_>,
-    types: &Value,
-    window: Option<usize>,
-    layers: usize,
-) -> Result<Vec<Option<usize>>> {
-    let fail = || fields.fail("layer_types", &format!("{layers} of full_attention and sliding_attention"));
-    let types = types.as_array().filter(|list| list.len() == layers).ok_or_else(fail)?;
-    types
-        .iter()
-        .map(|kind| match kind.as_str() {
-            Some("full_attention") => Ok(None),
-            Some("sliding_attention") => Ok(window),
-            _ => Err(fail()),
-        })
-        .collect()
+/// The activation function of this key.
+pub(super) fn activation(fields: &Fields<'_>, key: &str, default: Activation) -> Result<Activation> {
+    match fields.str(key)? {
+        None => Ok(default),
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_pytorch_tanh" | "gelu_new") => Ok(Activation::GeluTanh),
+        Some(_) => Err(fields.fail(key, "silu, gelu or gelu_pytorch_tanh")),
+    }
 }
 
 /// The end tokens of `config.json` and of `generation_config.json`.
@@ -185,14 +127,19 @@ pub(super) fn eos_ids(path: &Path, config: &Value, generation: Option<&Value>) -
 
 /// The start token and the end tokens, with the class's own where no file names any.
 fn token_ids(
-    fields: &Fields<'_>,
+    whole: &Fields<'_>,
+    text: &Fields<'_>,
     defaults: &Defaults,
     generation: Option<&Value>,
 ) -> Result<(Option<u32>, Vec<u32>)> {
-    let absent = |key: &str| fields.object.get(key).is_none();
-    let bos = fields.token_ids("bos_token_id")?.first().copied();
+    let absent = |key: &str| whole.object.get(key).or_else(|| text.object.get(key)).is_none();
+    let inner = text.token_ids("bos_token_id")?;
+    let bos = whole.token_ids("bos_token_id")?.first().or(inner.first()).copied();
     let bos = if absent("bos_token_id") { defaults.bos } else { bos };
-    let mut eos = eos_ids(fields.path, fields.object, generation)?;
+    let mut eos = eos_ids(whole.path, whole.object, generation)?;
+    if eos.is_empty() {
+        eos = text.token_ids("eos_token_id")?;
+    }
     if eos.is_empty() && absent("eos_token_id") {
         eos = defaults.eos.to_vec();
     }
@@ -200,7 +147,7 @@ fn token_ids(
 }
 
 /// Rotary embedding: `rope_parameters` of transformers 5, or `rope_theta` beside `rope_scaling`.
-fn rope(fields: &Fields<'_>, context: usize) -> Result<RopeConfig> {
+fn main_rope(fields: &Fields<'_>, family: &Family, head_dim: usize, context: usize) -> Result<RopeConfig> {
     let (prefix, object) = match (fields.get("rope_parameters"), fields.get("rope_scaling")) {
         (Some(object), _) => ("rope_parameters.", object),
         (None, Some(object)) => ("rope_scaling.", object),
@@ -210,16 +157,33 @@ fn rope(fields: &Fields<'_>, context: usize) -> Result<RopeConfig> {
         return Err(fields.fail(prefix.trim_end_matches('.'), "an object"));
     }
     let inner = Fields { path: fields.path, prefix, object };
-    let theta = match inner.positive("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.positive("rope_theta")?.unwrap_or(10000.0),
-    };
-    for (at, key) in [(&inner, "partial_rotary_factor"), (fields, "partial_rotary_factor")] {
-        if at.positive(key)?.is_some_and(|part| part != 1.0) {
-            return Err(at.fail(key, "1"));
-        }
+    let theta = fields.positive("rope_theta")?.unwrap_or(family.defaults.theta);
+    let rope = rope(&inner, fields, theta, head_dim, context)?;
+    if rope.dims != head_dim && !family.partial_rotation {
+        let at = if inner.get("partial_rotary_factor").is_some() { &inner } else { fields };
+        return Err(at.fail("partial_rotary_factor", "1"));
     }
-    Ok(RopeConfig { theta, scaling: scaling(&inner, fields, context)?, interleaved: false })
+    Ok(rope)
+}
+
+/// The rotation that `inner` describes, in the configuration `fields`.
+pub(super) fn rope(
+    inner: &Fields<'_>,
+    fields: &Fields<'_>,
+    theta: f64,
+    head_dim: usize,
+    context: usize,
+) -> Result<RopeConfig> {
+    let part = match inner.positive("partial_rotary_factor")? {
+        Some(part) => part,
+        None => fields.positive("partial_rotary_factor")?.unwrap_or(1.0),
+    };
+    Ok(RopeConfig {
+        theta: inner.positive("rope_theta")?.unwrap_or(theta),
+        scaling: scaling(inner, fields, context)?,
+        interleaved: false,
+        dims: (head_dim as f64 * part) as usize,
+    })
 }
 
 fn scaling(rope: &Fields<'_>, config: &Fields<'_>, context: usize) -> Result<RopeScaling> {
@@ -244,9 +208,34 @@ fn scaling(rope: &Fields<'_>, config: &Fields<'_>, context: usize) -> Result<Rop
                 original: original()?.unwrap_or(context),
             })
         }
+        "yarn" if long_lists(rope) => longrope(rope, original()?.unwrap_or(context), context),
         "yarn" => yarn(rope, original()?.unwrap_or(context), context),
-        _ => Err(rope.fail(key, "default, linear, llama3 or yarn")),
+        "longrope" | "su" => longrope(rope, original()?.unwrap_or(context), context),
+        _ => Err(rope.fail(key, "default, linear, llama3, yarn or longrope")),
     }
+}
+
+/// Early files of Phi-3 call LongRoPE YaRN.
+fn long_lists(rope: &Fields<'_>) -> bool {
+    rope.get("long_factor").is_some()
+}
+
+fn longrope(rope: &Fields<'_>, original: usize, context: usize) -> Result<RopeScaling> {
+    let factor = rope.positive("factor")?.unwrap_or(context as f64 / original as f64);
+    let list = |key: &str| -> Result<Vec<f32>> {
+        let fail = || rope.fail(key, "a list of positive numbers");
+        let list = rope.get(key).and_then(Value::as_array).ok_or_else(fail)?;
+        let number = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
+        list.iter().map(number).collect::<Option<_>>().ok_or_else(fail)
+    };
+    Ok(RopeScaling::LongRope {
+        short: list("short_factor")?,
+        long: list("long_factor")?,
+        original,
+        attention_factor: rope
+            .positive("attention_factor")?
+            .unwrap_or_else(|| longrope_factor(factor, original)),
+    })
 }
 
 fn yarn(rope: &Fields<'_>, original: usize, context: usize) -> Result<RopeScaling> {

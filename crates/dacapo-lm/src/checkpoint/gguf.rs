@@ -208,6 +208,17 @@ impl Gguf {
         })
     }
 
+    /// An array of truth values; `None` if the key is absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the value is no array of truth values.
+    pub fn bools(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        self.typed(key, "an array of truth values", |value| match value {
+            MetaValue::Array(array) => array.bools(self.file.bytes()),
+            _ => None,
+        })
+    }
+
     fn typed<'a, T>(
         &'a self,
         key: &str,

@@ -6,6 +6,7 @@
 mod config;
 mod config_gguf;
 mod config_hf;
+mod families;
 mod fields;
 mod folder;
 pub mod ggml;
@@ -32,6 +33,9 @@ pub use tensor::{Tensor, TensorKind};
 use crate::error::{Error, Result};
 use folder::Folder;
 use gguf::Gguf;
+
+/// Where sentence-transformers writes how states are pooled.
+const POOLING: &str = "1_Pooling/config.json";
 
 /// How a checkpoint is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +125,10 @@ impl Checkpoint {
             tensors: Vec::with_capacity(gguf.tensors().len()),
             index: HashMap::with_capacity(gguf.tensors().len()),
         };
+        let architecture = gguf.str("general.architecture")?.unwrap_or_default();
         for part in &parts {
             for entry in part.tensors() {
-                checkpoint.add(names::from_gguf(&entry.name), entry, part.file())?;
+                checkpoint.add(names::from_gguf(&entry.name, architecture), entry, part.file())?;
             }
         }
         Ok(checkpoint)
@@ -151,10 +156,13 @@ impl Checkpoint {
                 checkpoint.format = Format::Mlx;
             }
             for entry in &parsed.tensors {
-                checkpoint.add(entry.name.clone(), entry, file)?;
+                checkpoint.add(names::from_folder(&entry.name), entry, file)?;
             }
         }
-        folder.check_index(|name| checkpoint.tensor(name).map(|t| t.file.as_ref()), is_single)?;
+        folder.check_index(
+            |name| checkpoint.tensor(&names::from_folder(name)).map(|t| t.file.as_ref()),
+            is_single,
+        )?;
         Ok(checkpoint)
     }
 
@@ -246,7 +254,12 @@ impl Checkpoint {
         match &self.source {
             Source::Folder(folder) => {
                 let generation = folder.json("generation_config.json")?;
-                config_hf::parse(&folder.path_of("config.json"), folder.config(), generation.as_ref())
+                let path = folder.path_of("config.json");
+                let mut config = config_hf::parse(&path, folder.config(), generation.as_ref())?;
+                if let Some(pooling) = folder.json(POOLING)? {
+                    config.pooling = config_hf::pooling(&folder.path_of(POOLING), &pooling)?;
+                }
+                Ok(config)
             }
             Source::Gguf(gguf) => config_gguf::parse(gguf, self),
         }
@@ -286,6 +299,15 @@ impl Checkpoint {
         quantization::check_shape(tensor, shape)?;
         quantization::check_float(tensor)?;
         Ok(tensor)
+    }
+
+    /// The values of such a tensor.
+    pub(crate) fn float_values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self.floats(name, shape)?;
+        let float = tensor.kind.dtype().and_then(dacapo_ops::quant::Float::from_dtype);
+        let bytes = tensor.bytes();
+        Ok(float
+            .map_or_else(Vec::new, |float| (0..tensor.elements()).map(|i| float.read(bytes, i)).collect()))
     }
 
     /// All tensors, file by file, in the order of their data.

@@ -296,7 +296,8 @@ impl Checkpoint {
     /// What the configuration says about the module at `path`.
     fn listed(&self, path: &str) -> Result<Option<Listed>> {
         let Some((key, quantization)) = self.quantization() else { return Ok(None) };
-        let Some(entry) = quantization.get(path) else { return Ok(None) };
+        let entry = super::names::in_folder(path).find_map(|name| quantization.get(&name));
+        let Some(entry) = entry else { return Ok(None) };
         let key = format!("{key}.{path}");
         let fail = |key: &str, expected: &str, found: String| {
             Error::config(&self.config_path(), key, expected, found)

@@ -1,5 +1,6 @@
 //! A tensor in a checkpoint's file: where it lies and what its bytes mean.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dacapo::{DType, MappedFile};
@@ -193,6 +194,14 @@ impl Tensor {
     pub fn bytes(&self) -> &[u8] {
         // Parsers have checked the range; an empty slice rather than a panic if somebody built another one.
         self.file.bytes().get(self.offset..self.offset.saturating_add(self.len)).unwrap_or_default()
+    }
+
+    /// Some rows of a matrix, as a tensor of its own.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Tensor {
+        let row = self.len / self.shape.first().copied().unwrap_or(1).max(1);
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        Tensor { shape, offset: self.offset + rows.start * row, len: rows.len() * row, ..self.clone() }
     }
 
     /// Number of elements.

@@ -188,4 +188,9 @@ impl MetaArray {
                 .map(move |chunk| element.read(chunk).and_then(|v| v.as_f64()).unwrap_or(f64::NAN)),
         )
     }
+    /// The elements as truth values; `None` if they are of another type. `bytes` are the file's.
+    pub(super) fn bools(&self, bytes: &[u8]) -> Option<Vec<bool>> {
+        let bytes = bytes.get(self.range.clone()).filter(|_| self.element == MetaType::Bool)?;
+        Some(bytes.iter().map(|&byte| byte != 0).collect())
+    }
 }

@@ -38,7 +38,7 @@ pub(super) fn write(
     let (keys, planned) = match checkpoint.gguf() {
         Some(gguf) => (metadata::from_gguf(gguf, mix), from_gguf(checkpoint, &model, mix)?),
         None => {
-            check_across(checkpoint, &model.architecture)?;
+            check_across(checkpoint, &model)?;
             (metadata::from_folder(checkpoint, &model, mix)?, from_folder(checkpoint, &model, mix)?)
         }
     };

@@ -161,8 +161,11 @@ fn add_rope(keys: &mut Keys, architecture: &str, model: &ModelConfig) {
     let key = |name: &str| format!("{architecture}.rope.{name}");
     keys.f32(&key("freq_base"), model.rope.theta as f32);
     match model.rope.scaling {
-        // The last two are a tensor of factors.
-        RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Factors => {}
+        // Llama 3.1's and those of a file are a tensor of factors, those of LongRoPE two.
+        RopeScaling::None
+        | RopeScaling::Llama3 { .. }
+        | RopeScaling::Factors
+        | RopeScaling::LongRope { .. } => {}
         RopeScaling::Linear { factor } => {
             keys.string(&key("scaling.type"), "linear");
             keys.f32(&key("scaling.factor"), factor as f32);

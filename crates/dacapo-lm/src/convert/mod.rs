@@ -20,7 +20,7 @@ use dacapo_ops::quant::{Float, affine};
 
 pub use mix::{GgufType, Mix};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, ModelConfig};
 use crate::error::{Error, Result};
 
 /// What to write.
@@ -102,8 +102,12 @@ fn check(option: &'static str, expected: &str, found: u8, known: &[u8]) -> Resul
     Err(Error::Option { option, expected: expected.into(), found: found.to_string() })
 }
 
-/// Refuses architectures whose files of the other kind are not known here.
-fn check_across(checkpoint: &Checkpoint, architecture: &str) -> Result<()> {
+/// Refuses models whose files of the other kind are not known here.
+fn check_across(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
+    let architecture = model.architecture.as_str();
+    if model.sliding_windows.windows(2).any(|two| two[0] != two[1]) {
+        return Err(unconvertible(checkpoint.path(), "layers with one window, or none", "windows that differ"));
+    }
     if ACROSS.contains(&architecture) {
         return Ok(());
     }

@@ -132,6 +132,9 @@ fn scaling(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
             llama3(factor, low_freq_factor, high_freq_factor, original)
         }
         RopeScaling::Factors => return find_factors(checkpoint, model),
+        RopeScaling::LongRope { .. } => {
+            return Err(unconvertible(checkpoint.path(), "a model without LongRoPE", "LongRoPE"));
+        }
     })
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use dacapo::Buffer;
-use dacapo_ops::{ActivationFn, RopeOptions, Weight};
+use dacapo_ops::{ActivationFn, Weight};
 
 use super::pass::Pass;
+use super::rope::Rope;
 use crate::error::Result;
 
 /// A linear layer: `y = x W^T + b`.
@@ -17,16 +18,7 @@ pub(crate) struct Linear {
     pub bias: Option<Buffer>,
 }
 
-/// Rotary position embedding, shared by all layers.
-#[derive(Debug)]
-pub(crate) struct Rope {
-    /// F32 `[R/2]`, radians per position.
-    pub inv_freq: Buffer,
-    /// Pairing of elements, factor of cosine and sine.
-    pub options: RopeOptions,
-}
-
-/// Grouped-query attention with rotary positions.
+/// Grouped-query attention.
 #[derive(Debug)]
 pub(crate) struct Attention {
     /// To queries, `[H * hd, D]`.
@@ -37,14 +29,14 @@ pub(crate) struct Attention {
     pub v: Linear,
     /// Back to the residual stream, `[D, H * hd]`.
     pub o: Linear,
-    /// RMSNorm over each head of the queries, F32 `[hd]` (Qwen3).
+    /// RMSNorm of the queries: over each head, F32 `[hd]`, or over all of them together, F32 `[H * hd]`.
     pub q_norm: Option<Buffer>,
-    /// RMSNorm over each head of the keys, F32 `[hd]` (Qwen3).
+    /// The same of the keys, F32 `[hd]` or `[KVH * hd]`.
     pub k_norm: Option<Buffer>,
-    /// Positions that a token sees, itself included; `None` is all.
-    pub window: Option<usize>,
-    /// Shared by all layers.
-    pub rope: Arc<Rope>,
+    /// Rotation of queries and keys by their positions; `None` is none.
+    pub rope: Option<Arc<Rope>>,
+    /// Scale, window and cap of the scores.
+    pub options: dacapo_ops::AttentionOptions,
 }
 
 impl Attention {
@@ -54,17 +46,15 @@ impl Attention {
         let q = pass.linear(&x, &self.q)?;
         let k = pass.linear(&x, &self.k)?;
         let v = pass.linear(&x, &self.v)?;
-        let [q, k, v] = [pass.heads(&q)?, pass.heads(&k)?, pass.heads(&v)?];
-        if let Some(weight) = &self.q_norm {
-            pass.rms_norm_in_place(&q, weight)?;
+        let v = pass.heads(&v)?;
+        let q = pass.normed_heads(&q, self.q_norm.as_ref())?;
+        let k = pass.normed_heads(&k, self.k_norm.as_ref())?;
+        if let Some(rope) = &self.rope {
+            pass.rope(&q, rope)?;
+            pass.rope(&k, rope)?;
         }
-        if let Some(weight) = &self.k_norm {
-            pass.rms_norm_in_place(&k, weight)?;
-        }
-        pass.rope(&q, &self.rope)?;
-        pass.rope(&k, &self.rope)?;
         pass.kv_write(&k, &v, layer)?;
-        let attended = pass.attention(&q, layer, self.window)?;
+        let attended = pass.attention(&q, layer, self.options)?;
         let attended = pass.activation(&attended, &[&self.o])?;
         pass.linear(&attended, &self.o)
     }
@@ -92,30 +82,5 @@ impl Mlp {
         let inner = pass.gated(&gate, &up, self.act)?;
         let inner = pass.activation(&inner, &[&self.down])?;
         pass.linear(&inner, &self.down)
-    }
-}
-
-/// A layer that normalizes what goes into attention and MLP, and adds what comes out (Llama and its kin).
-#[derive(Debug)]
-pub(crate) struct PreNormLayer {
-    /// RMSNorm before the attention, F32 `[D]`.
-    pub input_norm: Buffer,
-    /// `h = x + attention(norm(x))`.
-    pub attention: Attention,
-    /// RMSNorm before the MLP, F32 `[D]`.
-    pub post_attention_norm: Buffer,
-    /// `y = h + mlp(norm(h))`.
-    pub mlp: Mlp,
-}
-
-impl PreNormLayer {
-    /// Adds to the residual stream what the layer makes of it.
-    pub fn forward(&self, pass: &mut Pass<'_>, layer: usize) -> Result<()> {
-        let x = pass.norm(&self.input_norm)?;
-        let attended = self.attention.forward(pass, &x, layer)?;
-        pass.add(&attended)?;
-        let h = pass.norm(&self.post_attention_norm)?;
-        let out = self.mlp.forward(pass, &h)?;
-        pass.add(&out)
     }
 }

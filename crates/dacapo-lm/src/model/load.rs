@@ -1,16 +1,17 @@
 //! Loading: from a checkpoint's tensors to weights on a device.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions, ResidencySet};
 use dacapo_ops::quant::{Float, Format, Ggml};
-use dacapo_ops::{RopeOptions, RopeScaling, Weight, WeightSource};
+use dacapo_ops::{Weight, WeightSource};
 
 use super::LoadProgress;
-use super::blocks::{Attention, Linear, Mlp, PreNormLayer, Rope};
+use super::blocks::Linear;
 use crate::checkpoint::ggml::GgmlType;
-use crate::checkpoint::{self, Checkpoint, LinearSource, LinearWeight, ModelConfig, Tensor, TensorKind};
+use crate::checkpoint::{Checkpoint, LinearSource, LinearWeight, ModelConfig, Tensor, TensorKind};
 use crate::error::{Error, Result};
 
 /// Reads the tensors of one checkpoint, and counts what it has read.
@@ -88,81 +89,84 @@ impl<'a> Loader<'a> {
         Ok((embed, self.linear("lm_head", v, d, false)?))
     }
 
-    /// The weight of a norm over the residual stream.
+    /// Linear layers without biases whose rows follow each other in one matrix: `n` has the outputs of each.
+    pub fn linear_parts<const N: usize>(
+        &mut self,
+        path: &str,
+        n: [usize; N],
+        k: usize,
+    ) -> Result<[Linear; N]> {
+        let source = self.checkpoint.linear(path, n.iter().sum(), k)?;
+        let mut linears = Vec::with_capacity(N);
+        let mut first = 0;
+        for n in n {
+            let weight = Arc::new(self.weight_rows(&source, first..first + n)?);
+            self.bytes_per_token += weight.byte_len() as u64;
+            linears.push(Linear { weight, bias: None });
+            first += n;
+        }
+        Ok(linears.try_into().expect("a layer for each part"))
+    }
+
+    /// An embedding: `n` rows of width `k`.
+    pub fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
+        let source = self.checkpoint.embedding(path, n, k)?;
+        Ok(Linear { weight: Arc::new(self.weight(&source)?), bias: None })
+    }
+
+    /// A tensor as wide as the residual stream.
+    pub fn vector(&mut self, name: &str) -> Result<Buffer> {
+        self.floats(self.checkpoint.floats(name, &[self.config.hidden_size])?)
+    }
+
+    /// The weight of an RMSNorm over the residual stream.
     pub fn norm(&mut self, path: &str) -> Result<Buffer> {
-        let tensor = self.checkpoint.floats(&format!("{path}.weight"), &[self.config.hidden_size])?;
-        self.floats(tensor)
+        self.norm_of(path, self.config.hidden_size)
     }
 
-    /// The weight of a norm over a head.
-    pub fn head_norm(&mut self, path: &str) -> Result<Buffer> {
-        let tensor = self.checkpoint.floats(&format!("{path}.weight"), &[self.config.head_dim])?;
-        self.floats(tensor)
+    /// The weight of an RMSNorm over so many elements.
+    pub fn norm_of(&mut self, path: &str, width: usize) -> Result<Buffer> {
+        let tensor = self.checkpoint.floats(&format!("{path}.weight"), &[width])?;
+        let mut values = self.host_floats(tensor)?;
+        let offset = self.config.norm_offset as f32;
+        values.iter_mut().for_each(|value| *value += offset);
+        self.upload_floats(tensor, &values)
     }
 
-    /// The rotary embedding of the configuration.
-    pub fn rope(&mut self) -> Result<Arc<Rope>> {
-        let config = self.config;
-        let scaling = match config.rope.scaling {
-            checkpoint::RopeScaling::None => RopeScaling::None,
-            checkpoint::RopeScaling::Linear { factor } => RopeScaling::Linear { factor: factor as f32 },
-            checkpoint::RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
-                RopeScaling::Llama3 {
-                    factor: factor as f32,
-                    low_freq_factor: low_freq_factor as f32,
-                    high_freq_factor: high_freq_factor as f32,
-                    original_context: original,
-                }
-            }
-            checkpoint::RopeScaling::Yarn {
-                factor,
-                original,
-                beta_fast,
-                beta_slow,
-                attention_factor,
-                truncate,
-            } => RopeScaling::Yarn {
-                factor: factor as f32,
-                beta_fast: beta_fast as f32,
-                beta_slow: beta_slow as f32,
-                original_context: original,
-                attention_factor: Some(attention_factor as f32),
-                mscale: None,
-                mscale_all_dim: None,
-                truncate,
-            },
-            checkpoint::RopeScaling::Factors => {
-                let tensor = self.checkpoint.floats("rope_freqs.weight", &[config.head_dim / 2])?;
-                RopeScaling::Factors(self.host_floats(tensor)?)
-            }
-        };
-        let frequencies = scaling.frequencies(config.rope.theta as f32, config.head_dim);
-        let inv_freq = self.device.upload(&frequencies.inv_freq, &[frequencies.inv_freq.len()])?;
-        let options = RopeOptions {
-            interleaved: config.rope.interleaved,
-            attention_factor: frequencies.attention_factor,
-        };
-        Ok(Arc::new(Rope { inv_freq, options }))
+    /// The values of a tensor, `[len]` floats.
+    pub fn float_values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        self.host_floats(self.checkpoint.floats(name, &[len])?)
+    }
+
+    /// Where the weights go.
+    pub fn device(&self) -> &Device {
+        self.device
     }
 
     fn weight(&mut self, source: &LinearSource<'_>) -> Result<Weight> {
+        self.weight_rows(source, 0..source.n)
+    }
+
+    /// Some rows of a weight, as a weight of their own.
+    fn weight_rows(&mut self, source: &LinearSource<'_>, rows: Range<usize>) -> Result<Weight> {
         let (format, parts) = describe(&source.weight)?;
+        let parts: Vec<Tensor> = parts.into_iter().map(|tensor| tensor.rows(rows.clone())).collect();
+        let n = rows.len();
         let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
         let codes = buffers.next().expect("every weight has codes")?;
         let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
         // Formats without biases have none of any length.
         let nothing = codes.slice_view(0, &[0])?;
         let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
-        let weight =
-            Weight::load(&self.host, &WeightSource { format, n: source.n, k: source.k, codes, scales })
-                .map_err(|error| match error {
-                    dacapo::Error::OutOfMemory { .. } => no_room(error, parts[0]),
-                    error => Error::BadWeight {
-                        path: parts[0].file.path().to_path_buf(),
-                        tensor: parts[0].file_name.clone(),
-                        reason: error.to_string(),
-                    },
-                })?;
+        let weight = Weight::load(&self.host, &WeightSource { format, n, k: source.k, codes, scales })
+            .map_err(|error| match error {
+                dacapo::Error::OutOfMemory { .. } => no_room(error, &parts[0]),
+                error => Error::BadWeight {
+                    path: parts[0].file.path().to_path_buf(),
+                    tensor: parts[0].file_name.clone(),
+                    reason: error.to_string(),
+                },
+            })?;
         let weight = match self.device.info().backend {
             // They have just been written: they are there.
             BackendKind::Cpu => weight,
@@ -172,7 +176,7 @@ impl<'a> Loader<'a> {
                 weight
             }
         };
-        for tensor in parts {
+        for tensor in &parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);
         }
@@ -181,7 +185,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The weight that these tensors became, on the device. Large ones tell on the way how far they are.
-    fn upload(&mut self, weight: &Weight, parts: &[&Tensor]) -> Result<Weight> {
+    fn upload(&mut self, weight: &Weight, parts: &[Tensor]) -> Result<Weight> {
         let stored: u64 = parts.iter().map(|tensor| tensor.len as u64).sum();
         let (before, all) = (self.done, weight.byte_len().max(1) as u128);
         let progress = &mut self.progress;
@@ -189,13 +193,18 @@ impl<'a> Loader<'a> {
             let done_bytes = before.done_bytes + (u128::from(stored) * there as u128 / all) as u64;
             progress(LoadProgress { done_bytes, ..before });
         };
-        weight.upload(self.device, report).map_err(|error| no_room(error, parts[0]))
+        weight.upload(self.device, report).map_err(|error| no_room(error, &parts[0]))
     }
 
     /// A small tensor of floats as F32.
     fn floats(&mut self, tensor: &Tensor) -> Result<Buffer> {
         let values = self.host_floats(tensor)?;
-        let buffer = self.device.upload(&values, &tensor.shape).map_err(|error| no_room(error, tensor))?;
+        self.upload_floats(tensor, &values)
+    }
+
+    /// The values that a tensor became, on the device.
+    fn upload_floats(&mut self, tensor: &Tensor, values: &[f32]) -> Result<Buffer> {
+        let buffer = self.device.upload(values, &tensor.shape).map_err(|error| no_room(error, tensor))?;
         self.count(tensor);
         self.weight_bytes += 4 * values.len() as u64;
         self.bytes_per_token += 4 * values.len() as u64;
@@ -219,54 +228,6 @@ impl<'a> Loader<'a> {
     fn count(&mut self, tensor: &Tensor) {
         self.done.done_bytes += tensor.len as u64;
         (self.progress)(self.done);
-    }
-}
-
-impl Attention {
-    /// The attention of a layer, at the module path: without norms over heads, with the layer's window.
-    pub fn load(loader: &mut Loader<'_>, path: &str, layer: usize, rope: &Arc<Rope>) -> Result<Self> {
-        let c = loader.config;
-        let (d, q, kv) = (c.hidden_size, c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        Ok(Attention {
-            q: loader.linear(&format!("{path}.q_proj"), q, d, c.attention_bias)?,
-            k: loader.linear(&format!("{path}.k_proj"), kv, d, c.attention_bias)?,
-            v: loader.linear(&format!("{path}.v_proj"), kv, d, c.attention_bias)?,
-            o: loader.linear(&format!("{path}.o_proj"), d, q, c.attention_output_bias)?,
-            q_norm: None,
-            k_norm: None,
-            window: c.sliding_windows.get(layer).copied().flatten(),
-            rope: rope.clone(),
-        })
-    }
-}
-
-impl PreNormLayer {
-    /// The layer at the module path, around its attention.
-    pub fn load(loader: &mut Loader<'_>, path: &str, attention: Attention) -> Result<Self> {
-        Ok(PreNormLayer {
-            input_norm: loader.norm(&format!("{path}.input_layernorm"))?,
-            attention,
-            post_attention_norm: loader.norm(&format!("{path}.post_attention_layernorm"))?,
-            mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
-        })
-    }
-}
-
-impl Mlp {
-    /// The gated MLP at the module path.
-    pub fn load(loader: &mut Loader<'_>, path: &str) -> Result<Self> {
-        let (d, i, bias) =
-            (loader.config.hidden_size, loader.config.intermediate_size, loader.config.mlp_bias);
-        Ok(Mlp {
-            gate: loader.linear(&format!("{path}.gate_proj"), i, d, bias)?,
-            up: loader.linear(&format!("{path}.up_proj"), i, d, bias)?,
-            down: loader.linear(&format!("{path}.down_proj"), d, i, bias)?,
-            act: match loader.config.hidden_act {
-                checkpoint::Activation::Silu => dacapo_ops::ActivationFn::Silu,
-                checkpoint::Activation::Gelu => dacapo_ops::ActivationFn::Gelu,
-                checkpoint::Activation::GeluTanh => dacapo_ops::ActivationFn::GeluTanh,
-            },
-        })
     }
 }
 

@@ -3,8 +3,10 @@
 mod arch;
 mod blocks;
 pub(crate) mod cache;
+mod decoder;
 pub(crate) mod load;
 pub(crate) mod pass;
+pub(crate) mod rope;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::tokenizer::Tokenizer;
 use arch::Architecture;
 use load::Loader;
 use pass::Pass;
+use rope::LengthFrequencies;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,7 +49,7 @@ pub struct Footprint {
     pub weight_bytes: u64,
     /// Bytes of weights read for one generated token.
     pub bytes_per_token: u64,
-    /// Bytes of keys and values for one position.
+    /// Bytes of keys and values for one position, as long as the context is within all windows.
     pub kv_bytes_per_position: u64,
 }
 
@@ -69,6 +72,8 @@ struct Inner {
     /// Its large weights, on a GPU: they stay resident as long as the model lives.
     #[expect(dead_code, reason = "held until the model goes")]
     resident: ResidencySet,
+    /// Rotations that depend on the length of the context.
+    length_frequencies: Option<LengthFrequencies>,
 }
 
 impl std::fmt::Debug for Model {
@@ -112,6 +117,7 @@ impl Model {
         let Loader { weight_bytes, bytes_per_token, resident, .. } = loader;
         let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;
         let kv_bytes_per_position = (kv_elements * kv_dtype(options.exact).size()) as u64;
+        let length_frequencies = LengthFrequencies::new(&config.rope);
         let context = options.context.unwrap_or(config.context_length).max(1);
         Ok(Model {
             inner: Arc::new(Inner {
@@ -124,6 +130,7 @@ impl Model {
                 exact: options.exact,
                 context,
                 resident,
+                length_frequencies,
             }),
         })
     }
@@ -182,12 +189,17 @@ impl Model {
     /// # Errors
     /// If the memory cannot be had.
     pub fn session_with(&self, options: SessionOptions) -> Result<Session> {
-        Session::new(self, options)
+        Session::new(self, options, 1)
     }
 
     /// Encodes a forward pass.
     pub(crate) fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
         self.inner.architecture.forward(pass)
+    }
+
+    /// The frequencies of rotations that depend on the length of the context.
+    pub(crate) fn length_frequencies(&self) -> Option<&LengthFrequencies> {
+        self.inner.length_frequencies.as_ref()
     }
 
     /// Element type of the KV cache.

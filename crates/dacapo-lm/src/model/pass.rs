@@ -3,8 +3,9 @@
 use dacapo::{Buffer, CommandEncoder, DType};
 use dacapo_ops::{Activation, ActivationFn, AttentionOptions, Int8Buffers};
 
-use super::blocks::{Linear, Rope};
+use super::blocks::Linear;
 use super::cache::KvCache;
+use super::rope::Rope;
 use crate::checkpoint::ModelConfig;
 use crate::error::Result;
 
@@ -17,6 +18,8 @@ pub(crate) enum Output {
     Last,
     /// All: a row for each token.
     All,
+    /// All, but what they get is their states: a row of the model's width, as the head would have it.
+    States,
 }
 
 /// What a forward pass works on, beside its weights.
@@ -28,10 +31,12 @@ pub(crate) struct Io<'a> {
     pub step: &'a Buffer,
     /// U32 `[T]`.
     pub tokens: &'a Buffer,
-    /// F32, a row of the vocabulary for each position that gets logits.
+    /// F32, a row of the vocabulary for each position that gets logits, or of the model's width for states.
     pub logits: &'a Buffer,
     /// Which those are.
     pub output: Output,
+    /// F32 `[R/2]`: the frequencies of rotations that depend on the length of the context.
+    pub frequencies: Option<&'a Buffer>,
 }
 
 /// A forward pass over some tokens. Its values are transient: the graph's memory pass places them.
@@ -64,9 +69,45 @@ impl<'a> Pass<'a> {
     /// Starts the residual stream: `[T, D]`, the tokens' rows of the embedding.
     pub fn embed(&mut self, embedding: &Linear) -> Result<()> {
         let x = self.value(self.config.hidden_size)?;
-        dacapo_ops::embed(self.encoder, self.io.tokens, &embedding.weight, &x, 1.0)?;
+        dacapo_ops::embed(
+            self.encoder,
+            self.io.tokens,
+            &embedding.weight,
+            &x,
+            self.config.embedding_scale as f32,
+        )?;
         self.stream = Some(x);
         Ok(())
+    }
+
+    /// Adds to the residual stream what a block has made of it, `[T, D]`: normalized if there is a weight, and scaled as
+    /// the configuration has it.
+    pub fn add_block(&mut self, x: Buffer, norm: Option<&Buffer>) -> Result<()> {
+        let x = match norm {
+            None => x,
+            Some(weight) => {
+                let out = self.value(self.config.hidden_size)?;
+                dacapo_ops::rms_norm(self.encoder, &x, Some(weight), &out, self.config.rms_eps)?;
+                out
+            }
+        };
+        if self.config.residual_scale != 1.0 {
+            dacapo_ops::scale_in_place(self.encoder, &x, self.config.residual_scale as f32)?;
+        }
+        self.add(&x)
+    }
+
+    /// The input of a block, `[T, D]`: the residual stream, normalized if there is a weight.
+    pub fn stream_or_norm(&mut self, norm: Option<&Buffer>) -> Result<Buffer> {
+        if let Some(weight) = norm {
+            return self.norm(weight);
+        }
+        if let Some(added) = self.pending.take() {
+            let sum = self.value(self.config.hidden_size)?;
+            dacapo_ops::add(self.encoder, &self.stream(), &added, &sum)?;
+            self.stream = Some(sum);
+        }
+        Ok(self.stream())
     }
 
     /// Adds `[T, D]` to the residual stream.
@@ -123,14 +164,21 @@ impl<'a> Pass<'a> {
         Ok(x.reshape(&[self.io.tokens.len(), x.shape()[1] / dim, dim])?)
     }
 
-    /// RMSNorm of each row of the innermost dimension, in place.
-    pub fn rms_norm_in_place(&mut self, x: &Buffer, weight: &Buffer) -> Result<()> {
-        Ok(dacapo_ops::rms_norm_in_place(self.encoder, x, Some(weight), self.config.rms_eps)?)
+    /// `[T, N * hd]` as `[T, N, hd]`, normalized in place if there is a weight: each head if the weight is as long as one,
+    /// otherwise all of a token's together.
+    pub fn normed_heads(&mut self, x: &Buffer, weight: Option<&Buffer>) -> Result<Buffer> {
+        let heads = self.heads(x)?;
+        if let Some(weight) = weight {
+            let rows = if weight.len() == self.config.head_dim { &heads } else { x };
+            dacapo_ops::rms_norm_in_place(self.encoder, rows, Some(weight), self.config.rms_eps)?;
+        }
+        Ok(heads)
     }
 
     /// Rotates `[T, N, hd]` in place.
     pub fn rope(&mut self, x: &Buffer, rope: &Rope) -> Result<()> {
-        Ok(dacapo_ops::rope(self.encoder, x, &rope.inv_freq, self.io.step, rope.options)?)
+        let inv_freq = self.io.frequencies.filter(|_| rope.by_length).unwrap_or(&rope.inv_freq);
+        Ok(dacapo_ops::rope(self.encoder, x, inv_freq, self.io.step, rope.options)?)
     }
 
     /// Puts keys and values, `[T, KVH, hd]`, into the layer's cache.
@@ -140,11 +188,9 @@ impl<'a> Pass<'a> {
     }
 
     /// Causal attention of the queries `[T, H, hd]` over the layer's cache, `[T, H * hd]`.
-    pub fn attention(&mut self, q: &Buffer, layer: usize, window: Option<usize>) -> Result<Buffer> {
+    pub fn attention(&mut self, q: &Buffer, layer: usize, options: AttentionOptions) -> Result<Buffer> {
         let (k_cache, v_cache) = self.io.cache.layer(layer);
         let out = self.value(self.config.heads * self.config.head_dim)?;
-        let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        let options = AttentionOptions { window, ..AttentionOptions::causal(scale) };
         let heads = self.heads(&out)?;
         dacapo_ops::attention(self.encoder, q, k_cache, v_cache, self.io.step, None, &heads, options)?;
         Ok(out)
@@ -157,18 +203,68 @@ impl<'a> Pass<'a> {
         Ok(out)
     }
 
+    /// The tokens' rows of an embedding, `[T, D]`.
+    pub fn tokens_of(&mut self, embedding: &Linear) -> Result<Buffer> {
+        self.rows_of(embedding, self.io.tokens)
+    }
+
+    /// The rows of an embedding that the first T of these ids name, `[T, D]`.
+    pub fn rows_of(&mut self, embedding: &Linear, ids: &Buffer) -> Result<Buffer> {
+        let out = self.value(embedding.weight.k())?;
+        let ids = ids.slice_view(0, &[self.io.tokens.len()])?;
+        dacapo_ops::embed(self.encoder, &ids, &embedding.weight, &out, 1.0)?;
+        Ok(out)
+    }
+
+    /// `a + b`, `[T, D]`.
+    pub fn sum(&mut self, a: &Buffer, b: &Buffer) -> Result<Buffer> {
+        let out = self.value(a.shape()[1])?;
+        dacapo_ops::add(self.encoder, a, b, &out)?;
+        Ok(out)
+    }
+
+    /// LayerNorm of `[T, D]`.
+    pub fn layer_norm(&mut self, x: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        dacapo_ops::layer_norm(self.encoder, x, weight, Some(bias), &out, self.config.rms_eps)?;
+        Ok(out)
+    }
+
+    /// `act(x)`, `[T, I]`.
+    pub fn activate(&mut self, x: &Buffer, act: ActivationFn) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        dacapo_ops::activate(self.encoder, x, &out, act)?;
+        Ok(out)
+    }
+
+    /// Ends the pass with the states `[T, D]` as its result.
+    pub fn states(&mut self, x: &Buffer) -> Result<()> {
+        let out = self.io.logits.slice_view(0, x.shape())?;
+        Ok(dacapo_ops::copy(self.encoder, x, &out)?)
+    }
+
     /// Ends the pass: the final norm and the head, for the positions that get logits.
     pub fn logits(&mut self, norm: &Buffer, head: &Linear) -> Result<()> {
         if self.io.output == Output::None {
             return Ok(());
         }
         let mut normed = self.norm(norm)?;
+        if self.io.output == Output::States {
+            return self.states(&normed);
+        }
         if self.io.output == Output::Last {
             let &[tokens, width] = normed.shape() else { unreachable!("a norm has two dimensions") };
             normed = normed.slice_view((tokens - 1) * width, &[1, width])?;
         }
         let x = self.activation(&normed, &[head])?;
         let logits = self.io.logits.slice_view(0, &[normed.shape()[0], self.config.vocab_size])?;
-        Ok(dacapo_ops::matmul(self.encoder, &x, &head.weight, head.bias.as_ref(), &logits)?)
+        dacapo_ops::matmul(self.encoder, &x, &head.weight, head.bias.as_ref(), &logits)?;
+        if self.config.logit_scale != 1.0 {
+            dacapo_ops::scale_in_place(self.encoder, &logits, self.config.logit_scale as f32)?;
+        }
+        if let Some(cap) = self.config.logit_softcap {
+            dacapo_ops::softcap_in_place(self.encoder, &logits, cap as f32)?;
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokenizers::models::bpe::{BPE, BpeBuilder, Merges, Vocab};
-use tokenizers::normalizers::{NFC, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::{BertNormalizer, NFC, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -16,6 +18,7 @@ use crate::checkpoint::gguf::Gguf;
 use crate::error::{Error, Result, one_line};
 
 const MODEL: &str = "tokenizer.ggml.model";
+const MODELS: &str = "gpt2, llama or bert";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -53,11 +56,12 @@ pub(super) fn load(file: &Gguf) -> Result<Tokenizer> {
     let fail =
         |part: &str, expected: &str, found: String| Error::tokenizer(file.path(), part, expected, found);
     let tokens = tokens(file)?;
-    let model = file.str(MODEL)?.ok_or_else(|| fail(MODEL, "gpt2 or llama", "nothing".into()))?;
+    let model = file.str(MODEL)?.ok_or_else(|| fail(MODEL, MODELS, "nothing".into()))?;
     let (mut inner, decoder, add_bos) = match model {
         "gpt2" => byte_level(file, &tokens)?,
         "llama" => sentence_piece(file, &tokens)?,
-        other => return Err(fail(MODEL, "gpt2 or llama", format!("{:?}", one_line(other)))),
+        "bert" => word_piece(file, &tokens)?,
+        other => return Err(fail(MODEL, MODELS, format!("{:?}", one_line(other)))),
     };
     let added: Vec<AddedToken> = tokens
         .iter()
@@ -78,10 +82,15 @@ pub(super) fn load(file: &Gguf) -> Result<Tokenizer> {
         })
         .collect();
     let (bos, eos) = (id(file, "bos", tokens.len())?, end_tokens(file, &tokens)?);
-    let flag = |key: &str| file.bool(&format!("tokenizer.ggml.{key}"));
+    let eos_is_added = file.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
+    let after = match model {
+        // The key is spelled so.
+        "bert" => Some("seperator"),
+        _ => Some("eos").filter(|_| eos_is_added),
+    };
     let special = Special::Around {
         before: bos.filter(|_| add_bos),
-        after: if flag("add_eos_token")?.unwrap_or(false) { id(file, "eos", tokens.len())? } else { None },
+        after: after.map(|role| id(file, role, tokens.len())).transpose()?.flatten(),
     };
     Ok(Tokenizer {
         inner,
@@ -201,6 +210,32 @@ fn sentence_piece(file: &Gguf, tokens: &[Token]) -> Result<(tokenizers::Tokenize
     inner.with_normalizer(Some(Normalizers::new(normalizers)));
     let add_bos = file.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(true);
     Ok((inner, Decoder::sentence_piece(prefix), add_bos))
+}
+
+/// BERT's WordPiece: the model "bert". What begins a word has a mark before it in these files, what goes on with one has
+/// none; WordPiece itself has it the other way round.
+fn word_piece(file: &Gguf, tokens: &[Token]) -> Result<(tokenizers::Tokenizer, Decoder, bool)> {
+    const ON: &str = "##";
+    let mut vocab = Vocab::with_capacity(tokens.len());
+    for (id, token) in (0u32..).zip(tokens) {
+        let name = match (token.kind, token.name.strip_prefix(SPACE)) {
+            (Kind::Text, None) => format!("{ON}{}", token.name),
+            (_, Some(start)) => start.to_string(),
+            (_, None) => token.name.clone(),
+        };
+        vocab.entry(name).or_insert(id);
+    }
+    let unknown = id(file, "unknown", tokens.len())?.map_or("[UNK]", |id| &tokens[id as usize].name);
+    let builder = WordPiece::builder().vocab(vocab).unk_token(unknown.to_string());
+    let model = builder.continuing_subword_prefix(ON.into()).build().map_err(|e| {
+        Error::tokenizer(file.path(), TOKENS, "tokens of WordPiece", one_line(&e.to_string()))
+    })?;
+    let lowercase = file.bool("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
+    let accents = file.bool("tokenizer.ggml.normalizer.strip_accents")?;
+    let mut inner = tokenizers::Tokenizer::new(model);
+    inner.with_normalizer(Some(BertNormalizer::new(true, true, accents, lowercase)));
+    inner.with_pre_tokenizer(Some(BertPreTokenizer));
+    Ok((inner, Decoder::phantom_spaces(), true))
 }
 
 /// Every way to merge two tokens into a third, best score first; ties go to the lower id.

@@ -45,7 +45,12 @@ pub(super) fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     check_model(path, &description.model)?;
     check_processor(path, &description.post_processor)?;
     let decoder = Decoder::from_json(&description.decoder).map_err(|found| {
-        Error::tokenizer(path, "decoder", "ByteLevel, Metaspace, or a sequence for byte fallback", found)
+        Error::tokenizer(
+            path,
+            "decoder",
+            "ByteLevel, Metaspace, WordPiece, or a sequence for byte fallback",
+            found,
+        )
     })?;
     let mut inner = tokenizers::Tokenizer::from_bytes(file.bytes()).map_err(|e| broken(&e))?;
     inner.with_padding(None);
@@ -80,13 +85,15 @@ pub(crate) fn special_token<'a>(config: &'a Value, key: &str) -> Option<&'a str>
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// Refuses models of other kinds than plain, deterministic byte-pair encoding.
+/// Refuses models of other kinds than plain, deterministic byte-pair encoding and WordPiece.
 fn check_model(path: &Path, model: &Model) -> Result<()> {
     let fail = |key: &str, expected: &str, found: String| {
         Err(Error::tokenizer(path, format!("model.{key}"), expected, found))
     };
-    if let Some(kind) = model.kind.as_ref().filter(|kind| *kind != "BPE") {
-        return fail("type", "BPE", format!("{:?}", one_line(kind)));
+    match model.kind.as_deref() {
+        None | Some("BPE") => {}
+        Some("WordPiece") => return Ok(()),
+        Some(kind) => return fail("type", "BPE or WordPiece", format!("{:?}", one_line(kind))),
     }
     if let Some(dropout) = model.dropout.filter(|&p| p != 0.0) {
         return fail("dropout", "none", dropout.to_string());

@@ -84,6 +84,8 @@ pub(super) enum Step {
     ByteFallback,
     /// Each character stands for a byte, in GPT-2's alphabet.
     ByteLevel,
+    /// A name goes on with a word if it begins so, and begins a new one otherwise.
+    WordPiece { prefix: String },
 }
 
 /// How names become bytes.
@@ -106,6 +108,17 @@ impl Decoder {
         Decoder { steps: vec![replace, Step::ByteFallback], start }
     }
 
+    /// WordPiece's, whose words have a space between them.
+    pub(super) fn word_piece(prefix: &str) -> Self {
+        Decoder { steps: vec![Step::WordPiece { prefix: prefix.into() }], start: Start::Spaces(1) }
+    }
+
+    /// That of WordPiece in GGUF files: U+2581 stands for the space before a word.
+    pub(super) fn phantom_spaces() -> Self {
+        let replace = Step::Replace { from: "\u{2581}".into(), to: " ".into() };
+        Decoder { steps: vec![replace], start: Start::Spaces(1) }
+    }
+
     /// The decoder that `tokenizer.json` describes; on failure the name of what is not known.
     pub(super) fn from_json(value: &Value) -> Result<Self, String> {
         let mut decoder = Decoder { steps: Vec::new(), start: Start::Keep };
@@ -125,6 +138,7 @@ impl Decoder {
                 Step::ByteLevel => json!({
                     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
                 }),
+                Step::WordPiece { prefix } => json!({"type": "WordPiece", "prefix": prefix, "cleanup": false}),
             });
         }
         if decoders.len() == 1 && self.start == Start::Keep {
@@ -172,6 +186,7 @@ impl Decoder {
                     self.start = Start::FirstToken;
                 }
             }
+            "WordPiece" => *self = Self::word_piece(text("prefix").unwrap_or("##")),
             other => return Err(other.chars().take(40).collect()),
         }
         Ok(())
@@ -187,6 +202,12 @@ impl Decoder {
                     if let Some(byte) = byte_name(&text) {
                         return Box::new([byte]);
                     }
+                }
+                Step::WordPiece { prefix } => {
+                    text = match text.strip_prefix(prefix.as_str()) {
+                        Some(rest) => Cow::Owned(rest.to_string()),
+                        None => Cow::Owned(format!(" {text}")),
+                    };
                 }
                 Step::ByteLevel => {
                     // A name with other characters, such as that of a special token, stands for itself.

@@ -36,8 +36,8 @@ fn tokenizers_and_templates() {
         ),
         (
             "another model",
-            tokenizer(r#"{"model":{"type":"WordPiece"}}"#),
-            "tokenizer.json: tokenizer: model.type: expected BPE, found \"WordPiece\"",
+            tokenizer(r#"{"model":{"type":"Unigram"}}"#),
+            "tokenizer.json: tokenizer: model.type: expected BPE or WordPiece, found \"Unigram\"",
         ),
         (
             "dropout",
@@ -52,7 +52,7 @@ fn tokenizers_and_templates() {
         (
             "decoder",
             bpe("", r#"{"type":"CTC"}"#),
-            "tokenizer.json: tokenizer: decoder: expected ByteLevel, Metaspace, or a sequence for byte fallback, found CTC",
+            "tokenizer.json: tokenizer: decoder: expected ByteLevel, Metaspace, WordPiece, or a sequence for byte fallback, found CTC",
         ),
         (
             "a special token that is used and not defined",
@@ -93,7 +93,7 @@ fn tokenizers_and_templates() {
         (
             "model",
             embedded(tiny_gguf("t5")),
-            "m.gguf: tokenizer: tokenizer.ggml.model: expected gpt2 or llama, found \"t5\"",
+            "m.gguf: tokenizer: tokenizer.ggml.model: expected gpt2, llama or bert, found \"t5\"",
         ),
         (
             "merge",

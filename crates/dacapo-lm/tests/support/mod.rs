@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "every test program has a copy and uses a part of it")]
 
+pub mod embeddings;
 pub mod fixtures;
 #[path = "../../examples/agree/measure.rs"]
 pub mod measure;

@@ -174,6 +174,7 @@ fn scaling(scaling: &RopeScaling) -> String {
             format!("llama3, factor {factor} of context {original}")
         }
         RopeScaling::Yarn { factor, original, .. } => format!("YaRN, factor {factor} of context {original}"),
+        RopeScaling::LongRope { original, .. } => format!("LongRoPE beyond context {original}"),
         RopeScaling::Factors => "factors for each frequency".into(),
     }
 }

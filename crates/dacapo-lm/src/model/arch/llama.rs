@@ -1,47 +1,22 @@
 //! Llama (Touvron et al., 2023; Grattafiori et al., 2024): Llama 2 and 3 and the many models of the same shape.
 //!
-//! Pre-norm layers, rotary positions, grouped-query attention, SwiGLU. Llama 3.1 scales the rotary frequencies for
-//! long contexts.
+//! Pre-norm layers, rotary positions, grouped-query attention, SwiGLU. Llama 3.1 scales the rotary frequencies for long
+//! contexts. Families that differ only in what the configuration says are the same: Mistral (Jiang et al., 2023), whose
+//! tokens may see a window of recent positions only; Qwen2 and Qwen2.5 (Yang et al., 2024), which have biases on queries,
+//! keys and values; SmolLM 3 (2025), which does not rotate in every fourth layer; Granite 3 (2024), which multiplies
+//! embeddings, scores, what is added to the residual stream, and logits by factors of its own.
 
-use dacapo::Buffer;
-
-use super::Architecture;
 use crate::error::Result;
-use crate::model::blocks::{Attention, Linear, PreNormLayer};
+use crate::model::blocks::{Attention, Mlp};
+use crate::model::decoder::{Decoder, Layer};
 use crate::model::load::Loader;
-use crate::model::pass::Pass;
+use crate::model::rope::Ropes;
 
-/// `logits = head(norm(layers(embed(tokens))))`
-pub(super) struct Llama {
-    /// `[V, D]`.
-    embed: Linear,
-    layers: Vec<PreNormLayer>,
-    /// F32 `[D]`.
-    norm: Buffer,
-    /// `[V, D]`; the embedding itself if they are tied.
-    head: Linear,
-}
-
-impl Llama {
-    pub fn load(loader: &mut Loader<'_>) -> Result<Self> {
-        let (embed, head) = loader.embedding_and_head()?;
-        let rope = loader.rope()?;
-        let layers = (0..loader.config().layers).map(|i| {
-            let path = format!("model.layers.{i}");
-            let attention = Attention::load(loader, &format!("{path}.self_attn"), i, &rope)?;
-            PreNormLayer::load(loader, &path, attention)
-        });
-        let layers = layers.collect::<Result<_>>()?;
-        Ok(Llama { embed, layers, norm: loader.norm("model.norm")?, head })
-    }
-}
-
-impl Architecture for Llama {
-    fn forward(&self, pass: &mut Pass<'_>) -> Result<()> {
-        pass.embed(&self.embed)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            layer.forward(pass, i)?;
-        }
-        pass.logits(&self.norm, &self.head)
-    }
+pub(super) fn load(loader: &mut Loader<'_>) -> Result<Decoder> {
+    let ropes = Ropes::load(loader)?;
+    Decoder::load(loader, |loader, i, path| {
+        let attention = Attention::load(loader, &format!("{path}.self_attn"), i, &ropes)?;
+        let mlp = Mlp::load(loader, &format!("{path}.mlp"))?;
+        Layer::pre_norm(loader, path, attention, mlp)
+    })
 }

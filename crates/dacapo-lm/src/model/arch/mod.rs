@@ -1,8 +1,10 @@
 //! Architectures: one file for each model family.
 
+mod bert;
+mod gemma;
 mod llama;
-mod mistral;
-mod qwen2;
+mod olmo2;
+mod phi3;
 mod qwen3;
 
 use super::load::Loader;
@@ -17,15 +19,16 @@ pub(crate) trait Architecture: Send + Sync {
 
 /// Loads the weights of the configuration's architecture.
 pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
-    match loader.config().architecture.as_str() {
-        "llama" => Ok(Box::new(llama::Llama::load(loader)?)),
-        "mistral" => Ok(Box::new(mistral::Mistral::load(loader)?)),
-        "qwen2" => Ok(Box::new(qwen2::Qwen2::load(loader)?)),
-        "qwen3" => Ok(Box::new(qwen3::Qwen3::load(loader)?)),
-        other => Err(Error::UnknownArchitecture {
-            path: loader.path().to_path_buf(),
-            name: other.to_owned(),
-            known: crate::checkpoint::ARCHITECTURES.join(", "),
-        }),
+    if loader.config().architecture == "bert" {
+        return Ok(Box::new(bert::Bert::load(loader)?));
     }
+    Ok(Box::new(match loader.config().architecture.as_str() {
+        "llama" | "mistral" | "qwen2" | "smollm3" | "granite" => llama::load(loader)?,
+        "qwen3" => qwen3::load(loader)?,
+        "gemma2" => gemma::load(loader, false)?,
+        "gemma3" => gemma::load(loader, true)?,
+        "olmo2" => olmo2::load(loader)?,
+        "phi3" => phi3::load(loader)?,
+        other => return Err(Error::unknown_architecture(loader.path(), other)),
+    }))
 }

@@ -71,7 +71,12 @@ fn run(tile: &Tile<'_>, rows: impl Fn(usize) -> RowsOf, weight: usize, bias: Opt
         let to = (from + ROWS).min(cols);
         for (token, sums) in sums.chunks_exact(ROWS).enumerate() {
             let y = &mut y.row(token)[from..to];
-            y.copy_from_slice(&sums[..to - from]);
+            // Nearly always whole, and then no call.
+            if let Ok(whole) = <&mut [f32; ROWS]>::try_from(&mut *y) {
+                whole.copy_from_slice(sums);
+            } else {
+                y.copy_from_slice(&sums[..to - from]);
+            }
             if let Some(bias) = bias {
                 y.iter_mut().zip(&bias[panel * ROWS..]).for_each(|(y, b)| *y += b);
             }

@@ -62,20 +62,22 @@ impl<'a> Packed<'a> {
         let (packed_scales, rest) = rest.split_at_mut(tokens * k / BLOCK);
         let (packed, sums) = (bytemuck::cast_slice_mut(packed), &mut rest[..tokens * k / scales.span()]);
         let spans = k / scales.span();
+        let (codes, _) = codes.as_chunks::<BLOCK>();
+        let (meta, _) = meta.as_chunks::<META>();
+        let blocks = k / BLOCK;
         for (first, size) in tiles(tokens, most(level)) {
+            let rows = first * blocks..(first + size) * blocks;
+            let (to, _) = packed[first * k..][..size * k].as_chunks_mut::<BLOCK>();
+            let to = to.chunks_exact_mut(size).zip(packed_scales[rows.clone()].chunks_exact_mut(size));
+            for (b, (to, scales)) in to.enumerate() {
+                for (m, (to, scale)) in to.iter_mut().zip(scales).enumerate() {
+                    let at = rows.start + m * blocks + b;
+                    (*to, *scale) = (codes[at], meta[at][0]);
+                }
+            }
             for m in 0..size {
-                let token = first + m;
-                let (codes, _) = codes[token * k..][..k].as_chunks::<BLOCK>();
-                let (meta, _) = meta[token * (k / BLOCK) * META..][..k / BLOCK * META].as_chunks::<META>();
-                let (to, _) = packed[first * k..][..size * k].as_chunks_mut::<BLOCK>();
-                for (b, codes) in codes.iter().enumerate() {
-                    to[b * size + m] = *codes;
-                }
-                let to = &mut packed_scales[first * (k / BLOCK)..];
-                for (b, meta) in meta.iter().enumerate() {
-                    to[b * size + m] = meta[0];
-                }
                 let to = &mut sums[first * spans..];
+                let meta = &meta[rows.start + m * blocks..][..blocks];
                 for_spans(scales, meta, |span, sum| to[span * size + m] = sum);
             }
         }

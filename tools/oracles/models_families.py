@@ -1,0 +1,70 @@
+"""What the model families of the whole-model fixtures have of their own: classes, configurations, tensors.
+
+A configuration is that of `models.config`, changed as the family's published checkpoints have it."""
+
+LONG_ROPE = dict(type="longrope", short_factor=[1.0, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0, 2.5], long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0, 10.0, 12.0])
+
+FAMILIES = {
+    "llama": dict(architecture="LlamaForCausalLM"),
+    "mistral": dict(architecture="MistralForCausalLM", sliding_window=9, head_dim=16),
+    "ministral": dict(architecture="MinistralForCausalLM", sliding_window=9, head_dim=16, layer_types=["sliding_attention", "full_attention"]),
+    "qwen2": dict(architecture="Qwen2ForCausalLM", tie_word_embeddings=True, use_sliding_window=False, rms_norm_eps=1e-6),
+    "qwen3": dict(architecture="Qwen3ForCausalLM", head_dim=32, attention_bias=False, use_sliding_window=False, rms_norm_eps=1e-6, rope_theta=1e6),
+    "gemma2": dict(architecture="Gemma2ForCausalLM", head_dim=32, hidden_act=None, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6,
+                   sliding_window=11, query_pre_attn_scalar=24, attn_logit_softcapping=5.0, final_logit_softcapping=8.0, tie_word_embeddings=True),
+    "gemma3_text": dict(architecture="Gemma3ForCausalLM", head_dim=32, hidden_act=None, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6,
+                        sliding_window=12, query_pre_attn_scalar=32, rope_theta=1e6, rope_local_base_freq=10000.0, tie_word_embeddings=True),
+    "phi3": dict(architecture="Phi3ForCausalLM", original_max_position_embeddings=40, rope_scaling=LONG_ROPE, sliding_window=None, pad_token_id=0),
+    "olmo2": dict(architecture="Olmo2ForCausalLM", attention_bias=False, rope_theta=500000.0),
+    "smollm3": dict(architecture="SmolLM3ForCausalLM", no_rope_layers=[1, 0], no_rope_layer_interval=2, use_sliding_window=False, sliding_window=None,
+                    rope_theta=5e6, pad_token_id=0, tie_word_embeddings=True, mlp_bias=False, attention_bias=False),
+    "granite": dict(architecture="GraniteForCausalLM", attention_bias=False, mlp_bias=False, attention_multiplier=0.2, embedding_multiplier=3.0,
+                    residual_multiplier=0.6, logits_scaling=1.7, tie_word_embeddings=True),
+}
+
+
+def is_gemma(c):
+    return c["model_type"].startswith("gemma")
+
+
+def shapes(c):
+    """Names and shapes of a checkpoint's tensors, in Hugging Face's scheme."""
+    kind, hidden, inner, heads, kv = (c[k] for k in ("model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"))
+    width = c.get("head_dim") or hidden // heads
+    out = {"model.embed_tokens.weight": (c["vocab_size"], hidden), "model.norm.weight": (hidden,)}
+    if not c["tie_word_embeddings"]:
+        out["lm_head.weight"] = (c["vocab_size"], hidden)
+    for i in range(c["num_hidden_layers"]):
+        at = f"model.layers.{i}."
+        if kind == "phi3":
+            out[f"{at}self_attn.qkv_proj.weight"] = ((heads + 2 * kv) * width, hidden)
+        else:
+            for part, rows in (("q", heads), ("k", kv), ("v", kv)):
+                out[f"{at}self_attn.{part}_proj.weight"] = (rows * width, hidden)
+                if kind == "qwen2":
+                    out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
+                if kind in ("qwen3", "gemma3_text") and part != "v":
+                    out[f"{at}self_attn.{part}_norm.weight"] = (width,)
+                if kind == "olmo2" and part != "v":
+                    out[f"{at}self_attn.{part}_norm.weight"] = (rows * width,)
+        out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
+        if kind == "phi3":
+            out[f"{at}mlp.gate_up_proj.weight"] = (2 * inner, hidden)
+        else:
+            out[f"{at}mlp.gate_proj.weight"] = out[f"{at}mlp.up_proj.weight"] = (inner, hidden)
+        out[f"{at}mlp.down_proj.weight"] = (hidden, inner)
+        if kind != "olmo2":
+            out[f"{at}input_layernorm.weight"] = (hidden,)
+        out[f"{at}post_attention_layernorm.weight"] = (hidden,)
+        if is_gemma(c):
+            out[f"{at}pre_feedforward_layernorm.weight"] = (hidden,)
+        if is_gemma(c) or kind == "olmo2":
+            out[f"{at}post_feedforward_layernorm.weight"] = (hidden,)
+    return out
+
+
+def with_images(c):
+    """The configuration of a model that sees images, around that of its text part; no other part of it is written."""
+    keys = ("dtype", "bos_token_id", "eos_token_id", "vocab_size")
+    text = {k: v for k, v in c.items() if k not in ("architectures",)}
+    return dict(model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}

@@ -108,7 +108,7 @@ fn inputs<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig) -> Result<Vec<Inp
     let mut inputs = Input::all(checkpoint)?;
     match checkpoint.format() {
         checkpoint::Format::Gguf => {
-            check_across(checkpoint, &model)?;
+            check_across(checkpoint, model)?;
             inputs.retain(|input| input.name != "rope_freqs.weight");
             for input in &mut inputs {
                 let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));

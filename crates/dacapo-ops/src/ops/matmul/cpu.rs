@@ -8,7 +8,7 @@ use crate::ops::matmul::codes::META;
 use crate::quant::panel::{BLOCK, PanelFormat, Panels, ROWS};
 use crate::simd::Level;
 
-/// Most tokens of a tile, and most bytes of their activations: these stay in the second-level cache while the tile's panels pass.
+/// Most tokens of a tile, and most of their activations, bytes if they are int8: these stay in the second-level cache while the tile's panels pass.
 const TOKENS: usize = 256;
 const ACTIVATIONS: usize = 512 << 10;
 

@@ -30,8 +30,8 @@ pub struct Cli {
 /// Where the model is.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Model: an MLX or Hugging Face folder, a .gguf file, a .safetensors file beside its config.json, or ORG/NAME
-    /// or ORG/NAME@REVISION from the local Hugging Face cache
+    /// Model: an MLX or Hugging Face folder, a .gguf file, a .safetensors file beside its config.json, or a
+    /// model of the Hugging Face cache: ORG/NAME, with :QUANT for one of several GGUF files and @REVISION
     /// [default: the shipped demo model]
     #[arg(short, long, value_name = "PATH", help_heading = "Model")]
     pub model: Option<PathBuf>,

@@ -199,7 +199,11 @@ fn models_are_found_in_the_cache_of_hugging_face() {
     std::fs::copy(common::repository("models/demo/demo-q4_0.gguf"), snapshot.join("demo.gguf")).unwrap();
     let run = |model: &str| {
         let mut command = common::dacapo(&["inspect", "--model", model]);
-        command.env("HF_HOME", cache.path()).env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE");
+        command
+            .env("HF_HOME", cache.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HUGGINGFACE_HUB_CACHE");
         command.output().unwrap()
     };
     assert!(common::stdout_of(&run("someone/demo")).contains("qwen3"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions, ResidencySet};
-use dacapo_ops::quant::{Float, Format, Ggml};
+use dacapo_ops::quant::{FP8_BLOCK, Float, Format, Ggml};
 use dacapo_ops::{Weight, WeightSource};
 
 use super::LoadProgress;
@@ -150,7 +150,7 @@ impl<'a> Loader<'a> {
     /// Some rows of a weight, as a weight of their own.
     fn weight_rows(&mut self, source: &LinearSource<'_>, rows: Range<usize>) -> Result<Weight> {
         let (format, parts) = describe(&source.weight)?;
-        let parts: Vec<Tensor> = parts.into_iter().map(|tensor| tensor.rows(rows.clone())).collect();
+        let parts = parts_of_rows(format, &parts, &rows)?;
         let n = rows.len();
         let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
         let codes = buffers.next().expect("every weight has codes")?;
@@ -229,6 +229,20 @@ impl<'a> Loader<'a> {
         self.done.done_bytes += tensor.len as u64;
         (self.progress)(self.done);
     }
+}
+
+/// What these rows of a weight need of its tensors.
+fn parts_of_rows(format: Format, parts: &[&Tensor], rows: &Range<usize>) -> Result<Vec<Tensor>> {
+    let Format::Fp8 { .. } = format else {
+        return Ok(parts.iter().map(|tensor| tensor.rows(rows.clone())).collect());
+    };
+    let [codes, scales] = parts else { unreachable!("codes and scales") };
+    if !rows.start.is_multiple_of(FP8_BLOCK) {
+        let expected = format!("projections that begin at multiples of {FP8_BLOCK} rows in {format}");
+        return Err(unsupported(codes, &expected, &format!("one at row {}", rows.start)));
+    }
+    let squares = rows.start / FP8_BLOCK..rows.end.div_ceil(FP8_BLOCK);
+    Ok(vec![codes.rows(rows.clone()), scales.rows(squares)])
 }
 
 /// The format in which a weight is stored, and its tensors: codes, then scales and biases if it has them.

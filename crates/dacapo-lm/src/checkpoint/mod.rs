@@ -27,6 +27,7 @@ use dacapo::MappedFile;
 use serde_json::Value;
 
 pub use config::{ARCHITECTURES, Activation, ModelConfig, RopeConfig, RopeScaling};
+pub(crate) use families::is_permuted;
 pub use quantization::{LinearSource, LinearWeight};
 pub use tensor::{Tensor, TensorKind};
 

@@ -124,8 +124,8 @@ fn translate(name: &str, architecture: &str) -> Option<String> {
     Some(format!("{}.{parameter}", find(table, module)?))
 }
 
-/// The GGUF name of a Hugging Face tensor, if it has one.
-pub(crate) fn to_gguf(name: &str) -> Option<String> {
+/// The GGUF name of a decoder's Hugging Face tensor, if it has one.
+pub(crate) fn to_gguf(name: &str, architecture: &str) -> Option<String> {
     let (module, parameter) = name.rsplit_once('.')?;
     if !matches!(parameter, "weight" | "bias") {
         return None;
@@ -135,7 +135,8 @@ pub(crate) fn to_gguf(name: &str) -> Option<String> {
     if let Some(rest) = module.strip_prefix("model.layers.") {
         let (layer, part) = rest.split_once('.')?;
         let layer: u32 = layer.parse().ok()?;
-        return Some(format!("blk.{layer}.{}.{parameter}", find(&LAYER, part)?));
+        let part = find(special(architecture), part).or_else(|| find(&LAYER, part))?;
+        return Some(format!("blk.{layer}.{part}.{parameter}"));
     }
     Some(format!("{}.{parameter}", find(&GLOBAL, module)?))
 }
@@ -147,10 +148,10 @@ mod tests {
     #[test]
     fn names_go_both_ways() {
         for gguf in ["blk.3.attn_output.weight", "blk.0.attn_k.bias", "output.weight", "token_embd.weight"] {
-            assert_eq!(to_gguf(&from_gguf(gguf, "llama")).as_deref(), Some(gguf));
+            assert_eq!(to_gguf(&from_gguf(gguf, "llama"), "llama").as_deref(), Some(gguf));
         }
-        assert_eq!(to_gguf("model.layers.0.unheard_of.weight"), None);
-        assert_eq!(to_gguf("model.layers.0.self_attn.q_proj.scales"), None);
+        assert_eq!(to_gguf("model.layers.0.unheard_of.weight", "llama"), None);
+        assert_eq!(to_gguf("model.layers.0.self_attn.q_proj.scales", "llama"), None);
     }
 
     #[test]
@@ -166,6 +167,7 @@ mod tests {
         ] {
             let found = from_gguf(&format!("blk.3.{gguf}.weight"), architecture);
             assert_eq!(found, format!("model.layers.3.{expected}.weight"), "{architecture}");
+            assert_eq!(to_gguf(&found, architecture).unwrap(), format!("blk.3.{gguf}.weight"));
         }
     }
 

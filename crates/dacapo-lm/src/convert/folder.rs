@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::encode::{self, Counter, Form};
 use super::input::{Input, Order};
 use super::partial::{Output, Place, write_file};
-use super::{Converted, Progress, check_across, to_config, unconvertible};
+use super::{Converted, Progress, check_across, same_model, special, to_config, unconvertible};
 use crate::checkpoint::{self, Checkpoint, ModelConfig};
 use crate::error::{Error, Result};
 
@@ -88,6 +88,9 @@ pub(super) fn write(
     let index = json!({"metadata": {"total_size": converted.tensor_bytes}, "weight_map": weight_map});
     let index = serde_json::to_vec_pretty(&index).map_err(|e| Error::io(place.partial(), e.into()))?;
     converted.bytes += write_file(&place.partial().join("model.safetensors.index.json"), &index)?;
+    if checkpoint.gguf().is_some() {
+        same_model(checkpoint, &model, &Checkpoint::open(place.partial())?)?;
+    }
     place.finish()?;
     Ok(Some(converted))
 }
@@ -109,8 +112,11 @@ fn inputs<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig) -> Result<Vec<Inp
     match checkpoint.format() {
         checkpoint::Format::Gguf => {
             check_across(checkpoint, model)?;
-            inputs.retain(|input| input.name != "rope_freqs.weight");
+            inputs.retain(|input| !input.name.starts_with("rope_f"));
             for input in &mut inputs {
+                if input.is_norm() {
+                    input.added = -special::norm_offset(&model.architecture);
+                }
                 let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));
                 if rotated && model.rope.interleaved {
                     input.reorder(Order::ToHalves(model.head_dim))?;

@@ -1,14 +1,16 @@
 //! GGUF files.
 
+use dacapo::MappedFile;
+use dacapo_ops::quant::{Float, Format};
+
 use super::encode::{self, Counter, Form};
 use super::input::{Input, Order};
 use super::metadata::{self, Keys};
 use super::mix::{GgufType, Mix};
 use super::partial::{Output, Place};
-use super::{Converted, Progress, check_across, unconvertible};
-use crate::checkpoint::{Checkpoint, ModelConfig, names};
+use super::{Converted, Progress, check_across, same_model, special, unconvertible};
+use crate::checkpoint::{Checkpoint, ModelConfig, is_permuted, names};
 use crate::error::Result;
-use dacapo_ops::quant::{Float, Format};
 
 const ALIGNMENT: u64 = 32;
 
@@ -72,6 +74,10 @@ pub(super) fn write(
     }
     file.align(ALIGNMENT)?;
     converted.bytes = file.finish()?;
+    if checkpoint.gguf().is_none() {
+        let written = MappedFile::open(place.partial())?;
+        same_model(checkpoint, &model, &Checkpoint::from_gguf(written)?)?;
+    }
     place.finish()?;
     Ok(Some(converted))
 }
@@ -140,16 +146,21 @@ fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) ->
     let mut all = vec![];
     for mut input in Input::all(checkpoint)? {
         let tied = model.tie_word_embeddings && input.name == "lm_head.weight";
-        if tied || input.name.ends_with(".rotary_emb.inv_freq") {
+        if tied || input.name.ends_with(".rotary_emb.inv_freq") || special::is_vision(&input.name) {
             continue;
         }
-        let name = names::to_gguf(&input.name).filter(|_| input.format.is_some()).ok_or_else(|| {
-            let found = format!("tensor {:?}", input.name);
-            unconvertible(checkpoint.path(), "tensors that GGUF has names for", found)
-        })?;
+        let name = names::to_gguf(&input.name, &model.architecture)
+            .filter(|_| input.format.is_some())
+            .ok_or_else(|| {
+                let found = format!("tensor {:?}", input.name);
+                unconvertible(checkpoint.path(), "tensors that GGUF has names for", found)
+            })?;
         let permuted = ["attn_q.", "attn_k."].iter().any(|part| name.contains(part));
-        if permuted && ["llama", "mistral"].contains(&model.architecture.as_str()) {
+        if permuted && is_permuted(&model.architecture) {
             input.reorder(Order::ToPairs(model.head_dim))?;
+        }
+        if input.is_norm() {
+            input.added = special::norm_offset(&model.architecture);
         }
         let kind = match is_quantized(&name, &input) {
             true => mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings),
@@ -157,9 +168,10 @@ fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) ->
         };
         all.push(same_if_equal(planned(name, input, kind)));
     }
-    if let Some(factors) = metadata::rope_factors(model) {
+    let frequencies = metadata::rope_factors(model).map(|factors| ("rope_freqs.weight", factors));
+    for (name, factors) in frequencies.into_iter().chain(special::factor_tensors(model)) {
         all.push(Planned {
-            name: "rope_freqs.weight".into(),
+            name: name.into(),
             kind: GgufType::Float(Float::F32).id(),
             shape: vec![factors.len()],
             bytes: 4 * factors.len() as u64,
@@ -175,6 +187,7 @@ fn same_if_equal(mut tensor: Planned<'_>) -> Planned<'_> {
         && let (Some(Format::Dense(from)), Form::Dense(to)) = (input.format, *form)
         && from == to
         && input.order == Order::Same
+        && input.added == 0.0
     {
         *form = Form::Same;
     }

@@ -50,6 +50,8 @@ pub(super) struct Input<'a> {
     pub parts: Vec<&'a Tensor>,
     /// Which of the source's rows becomes which.
     pub order: Order,
+    /// Added to every value: norms that folders hold less 1.
+    pub added: f32,
 }
 
 impl<'a> Input<'a> {
@@ -75,7 +77,7 @@ impl<'a> Input<'a> {
                 }
             };
             let (name, file_name) = (tensor.name.clone(), tensor.file_name.as_str());
-            inputs.push(Input { name, file_name, shape, format, parts, order: Order::Same });
+            inputs.push(Input { name, file_name, shape, format, parts, order: Order::Same, added: 0.0 });
         }
         Ok(inputs)
     }
@@ -105,6 +107,11 @@ impl<'a> Input<'a> {
         }
         self.order = order;
         Ok(())
+    }
+
+    /// Whether this is the weight of a norm.
+    pub(super) fn is_norm(&self) -> bool {
+        self.shape.len() == 1 && self.name.ends_with("norm.weight")
     }
 
     /// Number of values.
@@ -149,6 +156,9 @@ impl<'a> Input<'a> {
             Source { format, n: self.rows(), k: width, codes: bytes(0), scales: bytes(1), biases: bytes(2) };
         for (i, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
             source.dequantize_row(self.order.source(first + i), out);
+            if self.added != 0.0 {
+                out.iter_mut().for_each(|value| *value += self.added);
+            }
         }
         match out.iter().position(|v| !v.is_finite()) {
             None => Ok(()),

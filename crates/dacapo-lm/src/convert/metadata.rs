@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, ModelConfig, RopeScaling};
 use crate::error::Result;
 
 use super::mix::Mix;
-use super::{unconvertible, vocabulary};
+use super::{special, vocabulary};
 
 /// The version of GGML's block formats.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -43,7 +43,7 @@ impl Keys {
     }
 
     /// A count, which the configuration has checked.
-    fn count_of(&mut self, key: &str, value: usize) {
+    pub(super) fn count_of(&mut self, key: &str, value: usize) {
         self.u32(key, u32::try_from(value).unwrap_or(u32::MAX));
     }
 
@@ -74,6 +74,11 @@ impl Keys {
     pub(super) fn f32s(&mut self, key: &str, values: &[f32]) {
         let out = self.start_array(key, 6, values.len());
         values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    }
+
+    pub(super) fn bools(&mut self, key: &str, values: impl ExactSizeIterator<Item = bool>) {
+        let out = self.start_array(key, 7, values.len());
+        values.for_each(|value| out.push(value.into()));
     }
 
     pub(super) fn i32s(&mut self, key: &str, values: &[i32]) {
@@ -122,18 +127,15 @@ pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix
     keys.count_of(&key("attention.head_count"), model.heads);
     keys.count_of(&key("attention.head_count_kv"), model.kv_heads);
     keys.f32(&key("attention.layer_norm_rms_epsilon"), model.rms_eps);
-    for name in ["attention.key_length", "attention.value_length", "rope.dimension_count"] {
+    for name in ["attention.key_length", "attention.value_length"] {
         keys.count_of(&key(name), model.head_dim);
     }
+    keys.count_of(&key("rope.dimension_count"), model.rope.dims);
     keys.count_of(&key("vocab_size"), model.vocab_size);
-    match model.sliding_windows.first().copied().flatten() {
-        window if model.sliding_windows.iter().any(|&other| other != window) => {
-            let expected = "one sliding window for all layers";
-            return Err(unconvertible(checkpoint.path(), expected, "several"));
-        }
-        Some(window) => keys.count_of(&key("attention.sliding_window"), window),
-        None => {}
+    if let Some(window) = special::window(model) {
+        keys.count_of(&key("attention.sliding_window"), window);
     }
+    special::add_keys(&mut keys, model);
     add_rope(&mut keys, architecture, model);
     vocabulary::add(&mut keys, checkpoint, model)?;
     add_types(&mut keys, mix);
@@ -142,8 +144,13 @@ pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix
 
 /// Checks the widths by which lists are made against tensors, so that files cannot ask for more than they hold.
 fn check_widths(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
-    let query = "model.layers.0.self_attn.q_proj";
-    for (path, rows) in [("model.embed_tokens", model.vocab_size), (query, model.heads * model.head_dim)] {
+    let queries = model.heads * model.head_dim;
+    let (query, rows) = match model.architecture.as_str() {
+        "phi3" => ("qkv_proj", queries + 2 * model.kv_heads * model.head_dim),
+        _ => ("q_proj", queries),
+    };
+    let query = format!("model.layers.0.self_attn.{query}");
+    for (path, rows) in [("model.embed_tokens", model.vocab_size), (query.as_str(), rows)] {
         checkpoint.linear(path, rows, model.hidden_size)?;
     }
     Ok(())

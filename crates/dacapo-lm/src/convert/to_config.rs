@@ -1,9 +1,9 @@
 //! `config.json` and the tokenizer's files, from the metadata of a GGUF file.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::metadata::rope_factors;
-use super::unconvertible;
+use super::{special, unconvertible};
 use crate::checkpoint::{Activation, Checkpoint, ModelConfig, RopeScaling};
 use crate::error::{Error, Result};
 use crate::template::ChatTemplate;
@@ -63,14 +63,7 @@ fn before(name: &str, id: u32) -> Value {
 }
 
 fn config(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
-    let window = model.sliding_windows.first().copied().flatten();
-    // Files of both are called "llama"; only one has windows.
-    let (kind, class) = match (model.architecture.as_str(), window) {
-        ("llama", Some(_)) | ("mistral", _) => ("mistral", "MistralForCausalLM"),
-        ("llama", None) => ("llama", "LlamaForCausalLM"),
-        ("qwen2", _) => ("qwen2", "Qwen2ForCausalLM"),
-        _ => ("qwen3", "Qwen3ForCausalLM"),
-    };
+    let (kind, class) = special::model_type(model);
     let mut config = json!({
         "architectures": [class],
         "model_type": kind,
@@ -95,18 +88,8 @@ fn config(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
         "eos_token_id": model.eos_ids,
         "torch_dtype": "bfloat16",
     });
-    let mut more = Map::new();
-    match kind {
-        "mistral" => drop(more.insert("sliding_window".into(), window.into())),
-        "llama" => {
-            more.insert("attention_bias".into(), model.attention_bias.into());
-            more.insert("mlp_bias".into(), model.mlp_bias.into());
-        }
-        "qwen3" => drop(more.insert("attention_bias".into(), model.attention_bias.into())),
-        _ => {}
-    }
     if let Some(config) = config.as_object_mut() {
-        config.extend(more);
+        special::add_config(config, kind, model);
     }
     Ok(config)
 }
@@ -114,6 +97,11 @@ fn config(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
 /// The shortest decimal that is this f32.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+/// As [`shortest`].
+fn decimals(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(shortest).collect()
 }
 
 fn scaling(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
@@ -132,9 +120,13 @@ fn scaling(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
             llama3(factor, low_freq_factor, high_freq_factor, original)
         }
         RopeScaling::Factors => return find_factors(checkpoint, model),
-        RopeScaling::LongRope { .. } => {
-            return Err(unconvertible(checkpoint.path(), "a model without LongRoPE", "LongRoPE"));
-        }
+        RopeScaling::LongRope { ref short, ref long, attention_factor, .. } => json!({
+            "type": "longrope",
+            "rope_type": "longrope",
+            "short_factor": decimals(short),
+            "long_factor": decimals(long),
+            "attention_factor": attention_factor,
+        }),
     })
 }
 

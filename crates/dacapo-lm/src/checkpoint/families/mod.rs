@@ -75,6 +75,11 @@ pub(super) fn by_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.model_types.contains(&name))
 }
 
+/// Whether the architecture's GGUF files have the rows of queries and keys permuted.
+pub(crate) fn is_permuted(architecture: &str) -> bool {
+    FAMILIES.iter().any(|family| family.name == architecture && family.permuted)
+}
+
 /// The family that `general.architecture` means.
 pub(super) fn by_gguf(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().find(|family| family.in_gguf && family.name == name)

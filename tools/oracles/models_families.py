@@ -2,6 +2,8 @@
 
 A configuration is that of `models.config`, changed as the family's published checkpoints have it."""
 
+import models_delta
+
 LONG_ROPE = dict(type="longrope", short_factor=[1.0, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0, 2.5], long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0, 10.0, 12.0])
 
 FAMILIES = {
@@ -20,11 +22,16 @@ FAMILIES = {
                     rope_theta=5e6, pad_token_id=0, tie_word_embeddings=True, mlp_bias=False, attention_bias=False),
     "granite": dict(architecture="GraniteForCausalLM", attention_bias=False, mlp_bias=False, attention_multiplier=0.2, embedding_multiplier=3.0,
                     residual_multiplier=0.6, logits_scaling=1.7, tie_word_embeddings=True),
-}
+} | models_delta.FAMILIES
 
 
 def is_gemma(c):
     return c["model_type"].startswith("gemma")
+
+
+def less_one(name, c):
+    """Whether folders hold the weight of this norm less 1."""
+    return is_gemma(c) and "norm" in name or models_delta.less_one(name, c)
 
 
 def shapes(c):
@@ -36,18 +43,23 @@ def shapes(c):
         out["lm_head.weight"] = (c["vocab_size"], hidden)
     for i in range(c["num_hidden_layers"]):
         at = f"model.layers.{i}."
-        if kind == "phi3":
+        if models_delta.is_delta(c, i):
+            out |= models_delta.shapes(c, f"{at}linear_attn.")
+        elif kind == "phi3":
             out[f"{at}self_attn.qkv_proj.weight"] = ((heads + 2 * kv) * width, hidden)
         else:
             for part, rows in (("q", heads), ("k", kv), ("v", kv)):
-                out[f"{at}self_attn.{part}_proj.weight"] = (rows * width, hidden)
+                # With a gate for each query.
+                both = 2 if part == "q" and models_delta.has(c) else 1
+                out[f"{at}self_attn.{part}_proj.weight"] = (both * rows * width, hidden)
                 if kind == "qwen2":
                     out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
-                if kind in ("qwen3", "gemma3_text") and part != "v":
+                if (kind in ("qwen3", "gemma3_text") or models_delta.has(c)) and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (width,)
                 if kind == "olmo2" and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (rows * width,)
-        out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
+        if not models_delta.is_delta(c, i):
+            out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
         if kind == "phi3":
             out[f"{at}mlp.gate_up_proj.weight"] = (2 * inner, hidden)
         else:
@@ -67,4 +79,5 @@ def with_images(c):
     """The configuration of a model that sees images, around that of its text part; no other part of it is written."""
     keys = ("dtype", "bos_token_id", "eos_token_id", "vocab_size")
     text = {k: v for k, v in c.items() if k not in ("architectures",)}
-    return dict(model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}
+    kind, name = ("qwen3_5", "Qwen3_5") if models_delta.has(c) else ("gemma3", "Gemma3")
+    return dict(model_type=kind, architectures=[f"{name}ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}

@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Ggml
 from gguf import quants
 
+import models_delta
 import models_families
 import models_tokenizer
 
@@ -39,7 +40,7 @@ FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_
 
 
 def architecture(c):
-    return c["model_type"].removesuffix("_text")
+    return {"qwen3_5_text": "qwen35", "qwen3_next": "qwen3next"}.get(c["model_type"], c["model_type"].removesuffix("_text"))
 
 
 def gguf_name(name, c):
@@ -103,10 +104,11 @@ def add_metadata(w, c):
     w.add_head_count(c["num_attention_heads"])
     w.add_head_count_kv(c["num_key_value_heads"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    rope = c.get("rope_parameters") or c
     if c["model_type"] != "gemma2":
-        w.add_rope_freq_base(c["rope_theta"])
+        w.add_rope_freq_base(rope["rope_theta"])
     if not models_families.is_gemma(c):
-        w.add_rope_dimension_count(int(c.get("partial_rotary_factor", 1) * width))
+        w.add_rope_dimension_count(int(rope.get("partial_rotary_factor", 1) * width))
     if width * c["num_attention_heads"] != c["hidden_size"] or models_families.is_gemma(c):
         w.add_key_length(width)
         w.add_value_length(width)
@@ -130,6 +132,8 @@ def add_special(w, c):
         w.add_final_logit_softcapping(c["final_logit_softcapping"])
     if models_families.is_gemma(c):
         w.add_sliding_window(c["sliding_window"])
+    if models_delta.has(c):
+        models_delta.add_metadata(w, c)
     if kind == "phi3":
         w.add_sliding_window(c["sliding_window"] or 0)
         w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
@@ -168,13 +172,12 @@ def write(path, spec, weights, deviation, rng):
     if c["model_type"] == "phi3":
         for which in ("long", "short"):
             w.add_tensor(f"rope_factors_{which}.weight", np.array(c["rope_scaling"][f"{which}_factor"], np.float32))
-    for name, value in weights.items():
-        if "norm" in name and models_families.is_gemma(c):
-            value = value + 1
+    for name, value in arranged(weights, c):
         if heads := heads_of(name, c):
             value = reorder(value, heads, to_pairs=True)
-        to = gguf_name(name, c)
-        kind = Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types] if value.ndim == 2 else Ggml.F32
+        to = name if name.startswith("blk.") else gguf_name(name, c)
+        quantized = value.ndim == 2 and "conv1d" not in to
+        kind = Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types] if quantized else Ggml.F32
         if kind in FACTORS:
             w.add_tensor(to, random_blocks(value.shape, kind, deviation(name), rng), raw_dtype=kind)
         elif kind == Ggml.F32:
@@ -194,16 +197,33 @@ def write(path, spec, weights, deviation, rng):
             f.write((2).to_bytes(4, "little"))
 
 
+def arranged(weights, c):
+    """Names and values; those of gated delta nets by GGUF's names and in its arrangement."""
+    for name, value in weights.items():
+        special = models_delta.to_gguf(name, value, c) if models_delta.has(c) and ".layers." in name else None
+        if special is not None:
+            yield from special.items()
+        else:
+            yield name, value + 1 if models_families.less_one(name, c) else value
+
+
 def dequantize(path, c):
     """The file's weights as f32, by their Hugging Face names and in their order of rows."""
     found = {t.name: t for t in gguf.GGUFReader(path).tensors}
     out = {}
+
+    def take(name):
+        t = found.pop(name)
+        return quants.dequantize(t.data, t.tensor_type).astype(np.float32)
+
     for name, shape in models_families.shapes(c).items():
-        t = found.pop(gguf_name(name, c))
-        value = quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(shape)
+        if models_delta.has(c) and ".layers." in name and (value := models_delta.from_gguf(name, shape, take, c)) is not None:
+            out[name] = value
+            continue
+        value = take(gguf_name(name, c)).reshape(shape)
         heads = heads_of(name, c)
         out[name] = reorder(value, heads, to_pairs=False) if heads else value.copy()
-        if "norm" in name and models_families.is_gemma(c):
+        if models_families.less_one(name, c):
             out[name] -= 1
     assert set(found) <= {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}, found.keys()
     return out

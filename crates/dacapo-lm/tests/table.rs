@@ -20,6 +20,8 @@ const NAMES: &[(&str, &str)] = &[
     ("olmo2", "OLMo 2"),
     ("qwen2", "Qwen2, Qwen2.5"),
     ("qwen3", "Qwen3 (dense), Qwen3-Embedding"),
+    ("qwen35", "Qwen3.5 (dense, text)"),
+    ("qwen3next", "Qwen3-Next"),
     ("gemma2", "Gemma 2"),
     ("gemma3", "Gemma 3 (text)"),
     ("phi3", "Phi-3, Phi-4-mini"),

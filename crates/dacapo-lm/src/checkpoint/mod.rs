@@ -26,7 +26,7 @@ use std::sync::Arc;
 use dacapo::MappedFile;
 use serde_json::Value;
 
-pub use config::{ARCHITECTURES, Activation, ModelConfig, RopeConfig, RopeScaling};
+pub use config::{ARCHITECTURES, Activation, DeltaNets, ModelConfig, RopeConfig, RopeScaling};
 pub(crate) use families::is_permuted;
 pub use quantization::{LinearSource, LinearWeight};
 pub use tensor::{Tensor, TensorKind};
@@ -257,6 +257,7 @@ impl Checkpoint {
                 let generation = folder.json("generation_config.json")?;
                 let path = folder.path_of("config.json");
                 let mut config = config_hf::parse(&path, folder.config(), generation.as_ref())?;
+                families::see_tensors(self, &mut config);
                 if let Some(pooling) = folder.json(POOLING)? {
                     config.pooling = config_hf::pooling(&folder.path_of(POOLING), &pooling)?;
                 }

@@ -6,7 +6,7 @@ use dacapo::Buffer;
 use dacapo_ops::AttentionOptions;
 
 use super::arch::Architecture;
-use super::blocks::{Attention, Linear, Mlp};
+use super::blocks::{Attention, Linear, Mixer, Mlp};
 use super::load::Loader;
 use super::pass::Pass;
 use super::rope::Ropes;
@@ -31,7 +31,8 @@ pub(crate) struct Decoder {
 pub(crate) struct Layer {
     /// RMSNorm before the attention, F32 `[D]`.
     pub before_attention: Option<Buffer>,
-    pub attention: Attention,
+    /// Attention, or what stands in its place.
+    pub attention: Mixer,
     /// RMSNorm behind it, F32 `[D]`.
     pub after_attention: Option<Buffer>,
     /// RMSNorm before the MLP, F32 `[D]`.
@@ -66,10 +67,15 @@ impl Architecture for Decoder {
 
 impl Layer {
     /// A layer that normalizes what goes into its blocks, as Llama and its kin do, at the module path.
-    pub fn pre_norm(loader: &mut Loader<'_>, path: &str, attention: Attention, mlp: Mlp) -> Result<Self> {
+    pub fn pre_norm(
+        loader: &mut Loader<'_>,
+        path: &str,
+        attention: impl Into<Mixer>,
+        mlp: Mlp,
+    ) -> Result<Self> {
         Ok(Layer {
             before_attention: Some(loader.norm(&format!("{path}.input_layernorm"))?),
-            attention,
+            attention: attention.into(),
             after_attention: None,
             before_mlp: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
             mlp,
@@ -122,7 +128,8 @@ impl Attention {
             softcap: c.attention_softcap.map(|cap| cap as f32),
             ..AttentionOptions::causal(c.attention_scale as f32)
         };
-        Ok(Attention { q, k, v, o, q_norm: None, k_norm: None, rope: ropes.of_layer(c, layer), options })
+        let rope = ropes.of_layer(c, layer);
+        Ok(Attention { q, k, v, gate: None, o, q_norm: None, k_norm: None, rope, options })
     }
 
     /// With an RMSNorm over each head of queries and keys.

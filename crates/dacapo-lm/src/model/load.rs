@@ -108,6 +108,25 @@ impl<'a> Loader<'a> {
         Ok(linears.try_into().expect("a layer for each part"))
     }
 
+    /// Linear layers without biases whose rows lie in pieces in one matrix of `n` rows: the pieces of each, in the order in which
+    /// they become its outputs.
+    pub fn linear_pieces<const N: usize>(
+        &mut self,
+        path: &str,
+        n: usize,
+        k: usize,
+        pieces: [Vec<Range<usize>>; N],
+    ) -> Result<[Linear; N]> {
+        let source = self.checkpoint.linear(path, n, k)?;
+        let mut linears = Vec::with_capacity(N);
+        for pieces in pieces {
+            let weight = Arc::new(self.weight_pieces(&source, &pieces)?);
+            self.bytes_per_token += weight.byte_len() as u64;
+            linears.push(Linear { weight, bias: None });
+        }
+        Ok(linears.try_into().expect("a layer for each part"))
+    }
+
     /// An embedding: `n` rows of width `k`.
     pub fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
         let source = self.checkpoint.embedding(path, n, k)?;
@@ -133,6 +152,43 @@ impl<'a> Loader<'a> {
         self.upload_floats(tensor, &values)
     }
 
+    /// The weight of an RMSNorm over so many elements, as it is stored in every family.
+    pub fn plain_norm(&mut self, path: &str, width: usize) -> Result<Buffer> {
+        self.floats(self.checkpoint.floats(&format!("{path}.weight"), &[width])?)
+    }
+
+    /// A vector of so many floats, each as `map` makes it.
+    pub fn mapped(&mut self, name: &str, len: usize, map: impl Fn(f32) -> f32) -> Result<Buffer> {
+        let tensor = self.checkpoint.floats(name, &[len])?;
+        let values: Vec<f32> = self.host_floats(tensor)?.into_iter().map(map).collect();
+        self.upload_floats(tensor, &values)
+    }
+
+    /// Whether the checkpoint has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensor(name).is_some()
+    }
+
+    /// The weight of a depthwise convolution, `[taps, channels]` on the device. Files have a channel's taps together, with or
+    /// without a dimension of 1 beside them.
+    pub fn depthwise(&mut self, path: &str, channels: usize, taps: usize) -> Result<Buffer> {
+        let tensor = self.checkpoint.require(&format!("{path}.weight"))?;
+        let shapes: [&[usize]; 3] = [&[channels, 1, taps], &[channels, taps, 1], &[channels, taps]];
+        if !shapes.contains(&tensor.shape.as_slice()) {
+            return Err(Error::WrongShape {
+                path: tensor.file.path().to_path_buf(),
+                tensor: tensor.file_name.clone(),
+                expected: vec![channels, 1, taps],
+                found: tensor.shape.clone(),
+            });
+        }
+        let values = self.host_floats(tensor)?;
+        let turned: Vec<f32> =
+            (0..taps * channels).map(|i| values[i % channels * taps + i / channels]).collect();
+        let tensor = Tensor { shape: vec![taps, channels], ..tensor.clone() };
+        self.upload_floats(&tensor, &turned)
+    }
+
     /// The values of a tensor, `[len]` floats.
     pub fn float_values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         self.host_floats(self.checkpoint.floats(name, &[len])?)
@@ -151,32 +207,68 @@ impl<'a> Loader<'a> {
     fn weight_rows(&mut self, source: &LinearSource<'_>, rows: Range<usize>) -> Result<Weight> {
         let (format, parts) = describe(&source.weight)?;
         let parts = parts_of_rows(format, &parts, &rows)?;
-        let n = rows.len();
-        let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
-        let codes = buffers.next().expect("every weight has codes")?;
-        let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
+        let buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
+        let buffers = buffers.collect::<dacapo::Result<Vec<_>>>()?;
+        self.repacked(format, rows.len(), source.k, &parts, buffers)
+    }
+
+    /// Rows of a weight that lie in pieces, as a weight of their own: put together in memory first.
+    fn weight_pieces(&mut self, source: &LinearSource<'_>, pieces: &[Range<usize>]) -> Result<Weight> {
+        let (format, parts) = describe(&source.weight)?;
+        let partial = pieces.iter().find(|rows| !rows.len().is_multiple_of(FP8_BLOCK));
+        if let (Format::Fp8 { .. }, Some(rows)) = (format, partial) {
+            let expected = format!("pieces of multiples of {FP8_BLOCK} rows in {format}");
+            return Err(unsupported(parts[0], &expected, &format!("one of {}", rows.len())));
+        }
+        let rows = pieces.iter().map(|rows| parts_of_rows(format, &parts, rows));
+        let pieces_of = rows.collect::<Result<Vec<_>>>()?;
+        let mut buffers = Vec::with_capacity(parts.len());
+        for (i, tensor) in parts.iter().enumerate() {
+            let bytes: Vec<u8> =
+                pieces_of.iter().flat_map(|parts| parts[i].bytes().iter().copied()).collect();
+            buffers.push(self.host.upload(&bytes, &[bytes.len()]).map_err(|error| no_room(error, tensor))?);
+        }
+        let gathered: Vec<Tensor> = pieces_of.into_iter().flatten().collect();
+        let n = pieces.iter().map(Range::len).sum();
+        self.repacked(format, n, source.k, &gathered, buffers)
+    }
+
+    /// The weight whose codes, scales and biases are in these buffers, which hold these tensors.
+    fn repacked(
+        &mut self,
+        format: Format,
+        n: usize,
+        k: usize,
+        parts: &[Tensor],
+        buffers: Vec<Buffer>,
+    ) -> Result<Weight> {
+        let mut buffers = buffers.into_iter();
+        let codes = buffers.next().expect("every weight has codes");
+        let (scales, biases) = (buffers.next(), buffers.next());
         // Formats without biases have none of any length.
         let nothing = codes.slice_view(0, &[0])?;
         let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
-        let weight = Weight::load(&self.host, &WeightSource { format, n, k: source.k, codes, scales })
-            .map_err(|error| match error {
-                dacapo::Error::OutOfMemory { .. } => no_room(error, &parts[0]),
-                error => Error::BadWeight {
-                    path: parts[0].file.path().to_path_buf(),
-                    tensor: parts[0].file_name.clone(),
-                    reason: error.to_string(),
-                },
+        let weight =
+            Weight::load(&self.host, &WeightSource { format, n, k, codes, scales }).map_err(|error| {
+                match error {
+                    dacapo::Error::OutOfMemory { .. } => no_room(error, &parts[0]),
+                    error => Error::BadWeight {
+                        path: parts[0].file.path().to_path_buf(),
+                        tensor: parts[0].file_name.clone(),
+                        reason: error.to_string(),
+                    },
+                }
             })?;
         let weight = match self.device.info().backend {
             // They have just been written: they are there.
             BackendKind::Cpu => weight,
             _ => {
-                let weight = self.upload(&weight, &parts)?;
+                let weight = self.upload(&weight, parts)?;
                 self.resident.add(weight.data())?;
                 weight
             }
         };
-        for tensor in &parts {
+        for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);
         }

@@ -4,11 +4,13 @@
 //! `config_hf` and `config_gguf`; then the family changes what is special about it.
 
 mod bert;
+mod delta;
 mod gemma;
 mod llama;
 mod phi3;
 mod qwen;
 
+pub(super) use delta::see_tensors;
 use serde_json::Value;
 
 use super::Checkpoint;
@@ -64,6 +66,8 @@ pub(super) static FAMILIES: &[Family] = &[
     llama::OLMO2,
     qwen::QWEN2,
     qwen::QWEN3,
+    delta::QWEN3_NEXT,
+    delta::QWEN35,
     gemma::GEMMA2,
     gemma::GEMMA3,
     phi3::PHI3,
@@ -138,6 +142,7 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ARCHITECTURES);
         assert_eq!(by_model_type("gemma3_text").map(|family| family.name), Some("gemma3"));
+        assert_eq!(by_model_type("qwen3_5").map(|family| family.name), Some("qwen35"));
         assert!(by_gguf("mistral").is_none() && by_gguf("gemma3").is_some());
     }
 }

@@ -6,6 +6,7 @@ mod llama;
 mod olmo2;
 mod phi3;
 mod qwen3;
+mod qwen3_next;
 
 use super::load::Loader;
 use super::pass::Pass;
@@ -25,6 +26,7 @@ pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
     Ok(Box::new(match loader.config().architecture.as_str() {
         "llama" | "mistral" | "qwen2" | "smollm3" | "granite" => llama::load(loader)?,
         "qwen3" => qwen3::load(loader)?,
+        "qwen3next" | "qwen35" => qwen3_next::load(loader)?,
         "gemma2" => gemma::load(loader, false)?,
         "gemma3" => gemma::load(loader, true)?,
         "olmo2" => olmo2::load(loader)?,

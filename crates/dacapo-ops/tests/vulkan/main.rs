@@ -5,6 +5,7 @@
 mod attention;
 mod copies;
 mod device;
+mod experts;
 mod fused;
 mod harness;
 mod large;

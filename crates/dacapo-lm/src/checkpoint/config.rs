@@ -7,8 +7,10 @@ use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 11] =
-    ["bert", "gemma2", "gemma3", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
+pub const ARCHITECTURES: [&str; 15] = [
+    "bert", "gemma2", "gemma3", "gpt-oss", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3",
+    "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3",
+];
 
 /// The most that a count or a width may be: far above every model, and small enough that products of two
 /// cannot overflow.
@@ -63,6 +65,8 @@ pub struct ModelConfig {
     pub sliding_windows: Vec<Option<usize>>,
     /// Activation inside the MLP.
     pub hidden_act: Activation,
+    /// The experts of layers that have some instead of an MLP.
+    pub experts: Option<ExpertsConfig>,
     /// What attention's scores are multiplied by before the softmax.
     pub attention_scale: f64,
     /// Scores become `cap * tanh(score / cap)` (Gemma 2).
@@ -81,6 +85,23 @@ pub struct ModelConfig {
     pub bos_id: Option<u32>,
     /// The tokens that end one, from every place that names some.
     pub eos_ids: Vec<u32>,
+}
+
+/// A mixture of experts: MLPs of which each token goes through a few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertsConfig {
+    /// How many there are.
+    pub count: usize,
+    /// How many each token goes through.
+    pub chosen: usize,
+    /// Width inside one.
+    pub width: usize,
+    /// Whether the weights of a token's experts add up to 1.
+    pub normalized: bool,
+    /// Width inside the expert that every token goes through besides, if there is one.
+    pub shared_width: Option<usize>,
+    /// For each layer, whether it has experts; the others have an MLP.
+    pub layers: Vec<bool>,
 }
 
 /// An activation function.
@@ -189,6 +210,10 @@ impl ModelConfig {
         if self.head_dim as u64 * self.heads as u64 > LIMIT {
             return fail(keys.head_dim, format!("at most {} for all heads", LIMIT), self.head_dim);
         }
+        if let Some(experts) = self.experts.as_ref().filter(|e| e.chosen > e.count) {
+            let expected = format!("at most the {} experts that there are", experts.count);
+            return fail(keys.chosen_experts, expected, experts.chosen);
+        }
         if let Some(id) = self.bos_id.filter(|&id| id as usize >= self.vocab_size) {
             return fail(keys.bos, format!("a token below {}", self.vocab_size), id as usize);
         }
@@ -202,6 +227,7 @@ pub(super) struct Keys<'a> {
     pub(super) head_dim: &'a str,
     pub(super) rope_dims: &'a str,
     pub(super) bos: &'a str,
+    pub(super) chosen_experts: &'a str,
 }
 
 /// Refuses a count outside `range`.

@@ -31,7 +31,7 @@ impl Keyed<'_> {
         }
     }
 
-    fn required(&self, name: &str, limit: u64) -> Result<usize> {
+    pub(super) fn required(&self, name: &str, limit: u64) -> Result<usize> {
         self.count(name, limit)?.ok_or_else(|| self.fail(name, "an integer", "nothing"))
     }
 
@@ -88,12 +88,14 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     let architecture = gguf
         .str("general.architecture")?
         .ok_or_else(|| Error::config(path, "general.architecture", "an architecture's name", "nothing"))?;
-    let family =
-        families::by_gguf(architecture).ok_or_else(|| Error::unknown_architecture(path, architecture))?;
     let keyed = Keyed { gguf, architecture };
-    if let Some(experts) = keyed.count("expert_count", LIMIT).unwrap_or(None) {
-        return Err(Error::unknown_architecture(path, &format!("{architecture} with {experts} experts")));
-    }
+    let experts = keyed.count("expert_count", LIMIT).unwrap_or(None);
+    let family = families::by_gguf(architecture, experts.is_some()).ok_or_else(|| {
+        match experts.filter(|_| families::by_gguf(architecture, false).is_some()) {
+            None => Error::unknown_architecture(path, architecture),
+            Some(count) => Error::unknown_architecture(path, &format!("{architecture} with {count} experts")),
+        }
+    })?;
     let hidden_size = keyed.required("embedding_length", LIMIT)?;
     let layers = keyed.required("block_count", MAX_LAYERS)?;
     let heads = keyed.required("attention.head_count", LIMIT)?;
@@ -106,7 +108,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     let has = |name: &str| checkpoint.tensor(name).is_some();
     let (bos_id, eos_ids) = token_ids(gguf)?;
     let mut config = ModelConfig {
-        architecture: architecture.to_string(),
+        architecture: family.name.to_string(),
         hidden_size,
         intermediate_size: keyed.required("feed_forward_length", LIMIT)?,
         layers,
@@ -132,6 +134,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         mlp_bias: has("model.layers.0.mlp.up_proj.bias"),
         sliding_windows: vec![window; layers],
         hidden_act: Activation::Silu,
+        experts: None,
         attention_scale: keyed.positive("attention.scale")?.unwrap_or((head_dim as f64).powf(-0.5)),
         attention_softcap: None,
         logit_softcap: None,
@@ -150,6 +153,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
             head_dim: &keyed.key("attention.key_length"),
             rope_dims: &keyed.key("rope.dimension_count"),
             bos: "tokenizer.ggml.bos_token_id",
+            chosen_experts: &keyed.key("expert_used_count"),
         },
     )?;
     Ok(config)

@@ -64,6 +64,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         mlp_bias: fields.bool("mlp_bias", false)?,
         sliding_windows: vec![None; layers],
         hidden_act: activation(&fields, "hidden_act", Activation::Silu)?,
+        experts: None,
         attention_scale: (head_dim as f64).powf(-0.5),
         attention_softcap: None,
         logit_softcap: None,
@@ -80,6 +81,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         head_dim: "head_dim",
         rope_dims: "partial_rotary_factor",
         bos: "bos_token_id",
+        chosen_experts: "num_experts_per_tok",
     };
     parsed.check(path, &keys)?;
     Ok(parsed)

@@ -106,7 +106,11 @@ fn check(option: &'static str, expected: &str, found: u8, known: &[u8]) -> Resul
 fn check_across(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
     let architecture = model.architecture.as_str();
     if model.sliding_windows.windows(2).any(|two| two[0] != two[1]) {
-        return Err(unconvertible(checkpoint.path(), "layers with one window, or none", "windows that differ"));
+        return Err(unconvertible(
+            checkpoint.path(),
+            "layers with one window, or none",
+            "windows that differ",
+        ));
     }
     if ACROSS.contains(&architecture) {
         return Ok(());

@@ -35,6 +35,8 @@ pub(crate) struct Attention {
     pub k_norm: Option<Buffer>,
     /// Rotation of queries and keys by their positions; `None` is none.
     pub rope: Option<Arc<Rope>>,
+    /// Scores without values that take part in the softmax, F32 `[H]` (gpt-oss).
+    pub sinks: Option<Buffer>,
     /// Scale, window and cap of the scores.
     pub options: dacapo_ops::AttentionOptions,
 }
@@ -54,7 +56,7 @@ impl Attention {
             pass.rope(&k, rope)?;
         }
         pass.kv_write(&k, &v, layer)?;
-        let attended = pass.attention(&q, layer, self.options)?;
+        let attended = pass.attention(&q, layer, self.sinks.as_ref(), self.options)?;
         let attended = pass.activation(&attended, &[&self.o])?;
         pass.linear(&attended, &self.o)
     }

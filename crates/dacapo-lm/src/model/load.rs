@@ -1,5 +1,7 @@
 //! Loading: from a checkpoint's tensors to weights on a device.
 
+mod experts;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,23 +152,11 @@ impl<'a> Loader<'a> {
     /// Some rows of a weight, as a weight of their own.
     fn weight_rows(&mut self, source: &LinearSource<'_>, rows: Range<usize>) -> Result<Weight> {
         let (format, parts) = describe(&source.weight)?;
-        let parts: Vec<Tensor> = parts.into_iter().map(|tensor| tensor.rows(rows.clone())).collect();
-        let n = rows.len();
-        let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
-        let codes = buffers.next().expect("every weight has codes")?;
-        let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
-        // Formats without biases have none of any length.
-        let nothing = codes.slice_view(0, &[0])?;
-        let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
-        let weight = Weight::load(&self.host, &WeightSource { format, n, k: source.k, codes, scales })
-            .map_err(|error| match error {
-                dacapo::Error::OutOfMemory { .. } => no_room(error, &parts[0]),
-                error => Error::BadWeight {
-                    path: parts[0].file.path().to_path_buf(),
-                    tensor: parts[0].file_name.clone(),
-                    reason: error.to_string(),
-                },
-            })?;
+        // All of them may be a vector, which stands for one row.
+        let some =
+            |tensor: &Tensor| if rows.len() == source.n { tensor.clone() } else { tensor.rows(rows.clone()) };
+        let parts: Vec<Tensor> = parts.into_iter().map(some).collect();
+        let weight = self.repack(format, &parts, rows.len(), source.k)?;
         let weight = match self.device.info().backend {
             // They have just been written: they are there.
             BackendKind::Cpu => weight,
@@ -176,12 +166,29 @@ impl<'a> Loader<'a> {
                 weight
             }
         };
-        for tensor in &parts {
+        self.release(&parts);
+        self.weight_bytes += weight.byte_len() as u64;
+        Ok(weight)
+    }
+
+    /// The weight `[n, k]` of these tensors, in panels, on the processor.
+    fn repack(&self, format: Format, parts: &[Tensor], n: usize, k: usize) -> Result<Weight> {
+        let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
+        let codes = buffers.next().expect("every weight has codes")?;
+        let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
+        // Formats without biases have none of any length.
+        let nothing = codes.slice_view(0, &[0])?;
+        let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
+        Weight::load(&self.host, &WeightSource { format, n, k, codes, scales })
+            .map_err(|error| bad_weight(error, &parts[0]))
+    }
+
+    /// Gives back the pages of tensors that have been read, and counts them.
+    fn release(&mut self, parts: &[Tensor]) {
+        for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);
         }
-        self.weight_bytes += weight.byte_len() as u64;
-        Ok(weight)
     }
 
     /// The weight that these tensors became, on the device. Large ones tell on the way how far they are.
@@ -280,6 +287,18 @@ fn ggml_format(tensor: &Tensor) -> Result<Format> {
         }
     };
     Ok(Format::Ggml(format))
+}
+
+/// Why a weight could not be loaded.
+fn bad_weight(error: dacapo::Error, tensor: &Tensor) -> Error {
+    match error {
+        dacapo::Error::OutOfMemory { .. } => no_room(error, tensor),
+        error => Error::BadWeight {
+            path: tensor.file.path().to_path_buf(),
+            tensor: tensor.file_name.clone(),
+            reason: error.to_string(),
+        },
+    }
 }
 
 /// Memory that a tensor did not get; other errors as they are.

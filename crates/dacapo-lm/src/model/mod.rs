@@ -5,6 +5,7 @@ mod blocks;
 pub(crate) mod cache;
 mod decoder;
 pub(crate) mod load;
+mod moe;
 pub(crate) mod pass;
 pub(crate) mod rope;
 

@@ -138,7 +138,9 @@ impl Decoder {
                 Step::ByteLevel => json!({
                     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
                 }),
-                Step::WordPiece { prefix } => json!({"type": "WordPiece", "prefix": prefix, "cleanup": false}),
+                Step::WordPiece { prefix } => {
+                    json!({"type": "WordPiece", "prefix": prefix, "cleanup": false})
+                }
             });
         }
         if decoders.len() == 1 && self.start == Start::Keep {

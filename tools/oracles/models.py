@@ -30,6 +30,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+import models_delta
 import models_families
 import models_gguf
 import models_gpt_oss
@@ -185,6 +186,14 @@ FIXTURES = {
     "mlx-gpt-oss-mxfp4": mxfp4("mlx", num_hidden_layers=2),
     "gguf-gpt-oss-mxfp4": ggml("gpt_oss", models_gguf.MIXED_OSS, num_hidden_layers=2),
 }
+FIXTURES |= models_delta.numbered({
+    "hf-qwen3_5-bf16": hf("qwen3_5_text", "bfloat16", nested=True, num_hidden_layers=3, tie_word_embeddings=True, long=True,
+                           layer_types=["linear_attention", "linear_attention", "full_attention"], full_attention_interval=3),
+    "mlx-qwen3_5-images-q4-g32-bf16": mlx("qwen3_5_text", "bfloat16", 4, 32, nested=True, images=True, long=True),
+    "gguf-qwen3_5-q8_0": ggml("qwen3_5_text", "Q8_0", nested=True, long=True),
+    "hf-qwen3-next-f16": hf("qwen3_next", "float16", long=True, linear_num_value_heads=2),
+    "gguf-qwen3-next-q4_0": ggml("qwen3_next", "Q4_0"),
+})
 
 
 def deviation(name, shape, tied):
@@ -201,7 +210,10 @@ def draw(c, rng):
     out = {}
     for name, shape in models_families.shapes(c).items():
         x = rng.standard_normal(shape)
-        if tied and name == "model.norm.weight":
+        special = models_delta.draw(name, x)
+        if special is not None:
+            x = special
+        elif tied and name == "model.norm.weight":
             pass  # Random signs: with a tied output layer the model would repeat its last token otherwise.
         elif "norm" in name:
             x = 1 + 0.2 * x
@@ -214,7 +226,7 @@ def draw(c, rng):
         if models_gpt_oss.is_stack(name):
             # Gates and their partners reach their bounds.
             x = x * (3 if "gate_up" in name else 0.5)
-        if "norm" in name and models_families.is_gemma(c):
+        if models_families.less_one(name, c):
             x = x - 1
         out[name] = torch.from_numpy(x.astype(np.float32))
     return out
@@ -343,7 +355,7 @@ def write(folder, spec, weights, rng):
             write_hf(Path(source), spec, weights)
             models_mlx.convert(source, folder, spec)
         models_tokenizer.write(folder)
-        return models_mlx.dequantize(folder)
+        return {k: models_delta.from_mlx(k, v, spec["config"]) for k, v in models_mlx.dequantize(folder).items()}
     scale = lambda name: deviation(name, weights[name].shape, spec["config"]["tie_word_embeddings"])
     models_gguf.write(folder / "model.gguf", spec, {k: v.numpy() for k, v in weights.items()}, scale, rng)
     return {k: torch.from_numpy(v) for k, v in models_gguf.dequantize(folder / "model.gguf", spec["config"]).items()}
@@ -411,7 +423,7 @@ def main():
         if name not in a.only:
             continue
         for tries in range(400):
-            rng = np.random.default_rng([a.seed, number, tries])
+            rng = np.random.default_rng([a.seed, spec.get("number", number), tries])
             with contextlib.redirect_stdout(io.StringIO()):
                 figures = attempt(a.out / name, spec, rng)
             if figures is not None:

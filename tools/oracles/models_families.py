@@ -2,6 +2,7 @@
 
 A configuration is that of `models.config`, changed as the family's published checkpoints have it."""
 
+import models_delta
 import models_gpt_oss
 
 LONG_ROPE = dict(type="longrope", short_factor=[1.0, 1.1, 1.25, 1.4, 1.6, 1.8, 2.0, 2.5], long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 8.0, 10.0, 12.0])
@@ -28,7 +29,7 @@ FAMILIES = {
     "qwen3_moe": dict(architecture="Qwen3MoeForCausalLM", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True,
                       decoder_sparse_step=1, mlp_only_layers=[], head_dim=32, attention_bias=False, use_sliding_window=False, sliding_window=None,
                       rms_norm_eps=1e-6, rope_theta=1e6),
-}
+} | models_delta.FAMILIES
 
 FAMILIES["gpt_oss"] = dict(
     architecture="GptOssForCausalLM", num_local_experts=4, num_experts_per_tok=2, head_dim=32, sliding_window=9, attention_bias=True, intermediate_size=64,
@@ -67,6 +68,11 @@ def experts(c, layer):
     return out
 
 
+def less_one(name, c):
+    """Whether folders hold the weight of this norm less 1."""
+    return is_gemma(c) and "norm" in name or models_delta.less_one(name, c)
+
+
 def shapes(c):
     """Names and shapes of a checkpoint's tensors, in Hugging Face's scheme."""
     kind, hidden, inner, heads, kv = (c[k] for k in ("model_type", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"))
@@ -76,18 +82,23 @@ def shapes(c):
         out["lm_head.weight"] = (c["vocab_size"], hidden)
     for i in range(c["num_hidden_layers"]):
         at = f"model.layers.{i}."
-        if kind == "phi3":
+        if models_delta.is_delta(c, i):
+            out |= models_delta.shapes(c, f"{at}linear_attn.")
+        elif kind == "phi3":
             out[f"{at}self_attn.qkv_proj.weight"] = ((heads + 2 * kv) * width, hidden)
         else:
             for part, rows in (("q", heads), ("k", kv), ("v", kv)):
-                out[f"{at}self_attn.{part}_proj.weight"] = (rows * width, hidden)
+                # With a gate for each query.
+                both = 2 if part == "q" and models_delta.has(c) else 1
+                out[f"{at}self_attn.{part}_proj.weight"] = (both * rows * width, hidden)
                 if kind in ("qwen2", "qwen2_moe", "gpt_oss"):
                     out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
-                if kind in ("qwen3", "qwen3_moe", "gemma3_text") and part != "v":
+                if (kind in ("qwen3", "qwen3_moe", "gemma3_text") or models_delta.has(c)) and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (width,)
                 if kind == "olmo2" and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (rows * width,)
-        out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
+        if not models_delta.is_delta(c, i):
+            out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
         if kind == "gpt_oss":
             out |= {f"{at}self_attn.o_proj.bias": (hidden,), f"{at}self_attn.sinks": (heads,)} | models_gpt_oss.shapes(c, at)
         elif router(c, i):
@@ -111,4 +122,5 @@ def with_images(c):
     """The configuration of a model that sees images, around that of its text part; no other part of it is written."""
     keys = ("dtype", "bos_token_id", "eos_token_id", "vocab_size")
     text = {k: v for k, v in c.items() if k not in ("architectures",)}
-    return dict(model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}
+    kind, name = ("qwen3_5", "Qwen3_5") if models_delta.has(c) else ("gemma3", "Gemma3")
+    return dict(model_type=kind, architectures=[f"{name}ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}

@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Ggml
 from gguf import quants
 
+import models_delta
 import models_families
 import models_gpt_oss
 import models_tokenizer
@@ -46,7 +47,7 @@ FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_
 
 
 def architecture(c):
-    names = {"mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}
+    names = {"qwen3_5_text": "qwen35", "qwen3_next": "qwen3next", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}
     return names.get(c["model_type"], c["model_type"].removesuffix("_text"))
 
 
@@ -63,9 +64,11 @@ def expert_of(name):
 
 def stacked(weights, c):
     """The file's tensors by name, with the name of one that each is made of: experts of a layer lie together."""
-    out = {}
+    weights, out = dict(weights), {}
     for name, value in weights.items():
-        if at := expert_of(name):
+        if name.startswith("blk."):
+            out[name] = (name, value)
+        elif at := expert_of(name):
             first, values = out.setdefault(at[0], (name, []))
             values.append(value)
         elif ".experts." in name:
@@ -141,10 +144,11 @@ def add_metadata(w, c):
     w.add_head_count(c["num_attention_heads"])
     w.add_head_count_kv(c["num_key_value_heads"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    rope = c.get("rope_parameters") or c
     if c["model_type"] != "gemma2":
-        w.add_rope_freq_base(c["rope_theta"])
+        w.add_rope_freq_base(rope["rope_theta"])
     if not models_families.is_gemma(c):
-        w.add_rope_dimension_count(int(c.get("partial_rotary_factor", 1) * width))
+        w.add_rope_dimension_count(int(rope.get("partial_rotary_factor", 1) * width))
     if width * c["num_attention_heads"] != c["hidden_size"] or models_families.is_gemma(c):
         w.add_key_length(width)
         w.add_value_length(width)
@@ -178,6 +182,8 @@ def add_special(w, c):
         w.add_final_logit_softcapping(c["final_logit_softcapping"])
     if models_families.is_gemma(c):
         w.add_sliding_window(c["sliding_window"])
+    if models_delta.has(c):
+        models_delta.add_metadata(w, c)
     if kind == "phi3":
         w.add_sliding_window(c["sliding_window"] or 0)
         w.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
@@ -216,13 +222,11 @@ def write(path, spec, weights, deviation, rng):
     if c["model_type"] == "phi3":
         for which in ("long", "short"):
             w.add_tensor(f"rope_factors_{which}.weight", np.array(c["rope_scaling"][f"{which}_factor"], np.float32))
-    for to, (name, value) in stacked(weights, c).items():
-        if "norm" in name and models_families.is_gemma(c):
-            value = value + 1
+    for to, (name, value) in stacked(arranged(weights, c), c).items():
         if heads := heads_of(name, c):
             value = reorder(value, heads, to_pairs=True)
         # llama.cpp keeps routers in F32.
-        plain = value.ndim < 2 or "ffn_gate_inp" in to or to.endswith(".bias")
+        plain = value.ndim < 2 or "ffn_gate_inp" in to or to.endswith(".bias") or "conv1d" in to
         kind = Ggml.F32 if plain else Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types]
         if kind in FACTORS:
             w.add_tensor(to, random_blocks(value.shape, kind, deviation(name), rng), raw_dtype=kind)
@@ -243,10 +247,25 @@ def write(path, spec, weights, deviation, rng):
             f.write((2).to_bytes(4, "little"))
 
 
+def arranged(weights, c):
+    """Names and values; those of gated delta nets by GGUF's names and in its arrangement."""
+    for name, value in weights.items():
+        special = models_delta.to_gguf(name, value, c) if models_delta.has(c) and ".layers." in name else None
+        if special is not None:
+            yield from special.items()
+        else:
+            yield name, value + 1 if models_families.less_one(name, c) else value
+
+
 def dequantize(path, c):
     """The file's weights as f32, by their Hugging Face names and in their order of rows."""
     found = {t.name: t for t in gguf.GGUFReader(path).tensors}
     out = {}
+
+    def take(name):
+        t = found.pop(name)
+        return quants.dequantize(t.data, t.tensor_type).astype(np.float32)
+
     for name, shape in models_families.shapes(c).items():
         if at := expert_of(name):
             t = found[at[0]]
@@ -257,11 +276,13 @@ def dequantize(path, c):
             inner = lambda t: quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(t.shape[::-1])
             out[name] = models_gpt_oss.together(name, shape, lambda of: inner(found[of]))
             continue
-        t = found.pop(gguf_name(name, c))
-        value = quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(shape)
+        if models_delta.has(c) and ".layers." in name and (value := models_delta.from_gguf(name, shape, take, c)) is not None:
+            out[name] = value
+            continue
+        value = take(gguf_name(name, c)).reshape(shape)
         heads = heads_of(name, c)
         out[name] = reorder(value, heads, to_pairs=False) if heads else value.copy()
-        if "norm" in name and models_families.is_gemma(c):
+        if models_families.less_one(name, c):
             out[name] -= 1
     found = {name: t for name, t in found.items() if "_exps." not in name}
     assert set(found) <= {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}, found.keys()

@@ -3,7 +3,8 @@
 //! A step reads a token, gives logits, draws the next token and moves the position on, all on the device. The next step
 //! reads what it drew there. So several can be submitted one behind the other, and the host reads their tokens as they
 //! come. Steps turn out to be too many when a text ends: what they leave in the cache is beyond its tokens, and is
-//! written over.
+//! written over. States of gated delta nets have seen those tokens: they are good for a text that goes on with them, and for
+//! no other (`KvCache::holds`).
 
 use std::collections::VecDeque;
 
@@ -50,6 +51,21 @@ impl<'a> Chain<'a> {
         self.session.sampler.token(slot)
     }
 
+    /// Ends the chain behind `token`, the last that was drawn. A step that has read it already cannot be taken back where layers
+    /// keep a state: then the context has the token too, so that a text that goes on behind it need not be read again.
+    ///
+    /// # Errors
+    /// If that step failed.
+    pub fn finish(mut self, token: u32) -> Result<()> {
+        if self.session.cache.has_states()
+            && let Some((submission, _)) = self.running.pop_front()
+        {
+            submission.wait()?;
+            self.session.tokens.push(token);
+        }
+        Ok(())
+    }
+
     /// Submits steps until enough are running.
     fn submit(&mut self) -> Result<()> {
         while self.running.is_empty() || (self.running.len() < AHEAD && self.budget > 0) {
@@ -61,7 +77,7 @@ impl<'a> Chain<'a> {
                 }
                 self.session.reserve(1)?;
             }
-            if !self.session.is_settled(position + 1) {
+            if !self.session.is_settled(position, position + 1) {
                 if !self.running.is_empty() {
                     // What has been read is read again only while nothing runs.
                     return Ok(());

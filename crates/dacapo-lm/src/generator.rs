@@ -44,15 +44,17 @@ impl Session {
         let first = Instant::now();
         let budget = options.max_tokens.unwrap_or(usize::MAX).saturating_sub(1);
         let mut chain = Chain::new(self, budget)?;
-        loop {
+        let finish = loop {
             if let Some(finish) = output.take(token, on_event)? {
-                return Ok(output.finish(finish, start, first, on_event));
+                break finish;
             }
             if chain.session().tokens().len() == chain.session().context() {
-                return Ok(output.finish(FinishReason::ContextFull, start, first, on_event));
+                break FinishReason::ContextFull;
             }
             token = chain.next(token)?;
-        }
+        };
+        chain.finish(token)?;
+        Ok(output.finish(finish, start, first, on_event))
     }
 
     /// Keeps what the context and `prompt` have in common, and returns its length. At least one token is left to
@@ -71,7 +73,7 @@ impl Session {
         let common = self.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let common = common.min(prompt.len() - 1);
         self.truncate(common);
-        if !self.is_settled(prompt.len()) {
+        if !self.is_settled(common, prompt.len()) {
             self.truncate(0);
         }
         Ok(self.tokens().len())

@@ -93,6 +93,7 @@ impl Session {
             pass,
             limit: model.context(),
             dtype: model.kv_dtype(),
+            nets: config.delta_nets.as_ref(),
         };
         let cache = KvCache::new(device, &shape)?;
         let frequencies = model.length_frequencies().map(|lists| lists.buffer(device)).transpose()?;
@@ -135,7 +136,8 @@ impl Session {
     }
 
     /// Forgets all but the first `len` tokens. In models with sliding windows, what comes next may have to read the rest
-    /// again: their caches keep no more than the windows and a pass need.
+    /// again: their caches keep no more than the windows and a pass need. In models with gated delta nets it has to, unless
+    /// nothing is left: their states cannot go back.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
     }
@@ -252,17 +254,17 @@ impl Session {
         self.model.check_tokens(tokens)
     }
 
-    /// Whether the cache can go on behind its tokens to a context of so many; if not, they are to be read again.
-    pub(crate) fn is_settled(&self, total: usize) -> bool {
+    /// Whether the cache can go on behind `held` tokens to a context of so many; if not, they are to be read again.
+    pub(crate) fn is_settled(&self, held: usize, total: usize) -> bool {
         let long = self.model.length_frequencies().is_some_and(|lists| lists.is_long(total));
-        long == self.long && self.cache.holds(self.tokens.len())
+        long == self.long && self.cache.holds(held)
     }
 
     /// Makes the session ready to go on to a context of `total` tokens. Rotations by the length of the context are chosen
     /// for it; if others are needed than before, or the cache's rings have lost what the next token sees, the tokens are
     /// read again.
     pub(crate) fn settle(&mut self, total: usize) -> Result<()> {
-        if self.is_settled(total) {
+        if self.is_settled(self.tokens.len(), total) {
             return Ok(());
         }
         if let (Some(lists), Some(buffer)) = (self.model.length_frequencies(), &self.frequencies) {

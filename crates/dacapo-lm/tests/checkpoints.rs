@@ -391,6 +391,57 @@ fn longrope_is_read_as_published() {
     }
 }
 
+/// What a configuration is refused with.
+fn refusal(config: Value) -> String {
+    let files =
+        folder(&[("config.json", config.to_string().as_bytes()), ("model.safetensors", &safetensors(&[]))]);
+    let checkpoint = Checkpoint::open(files.path()).expect("checkpoint");
+    checkpoint.model_config().expect_err("refused").to_string()
+}
+
+#[test]
+fn delta_nets_are_read_as_published() {
+    // As Qwen/Qwen3.5-9B has it, but for what is not read.
+    let qwen35 = parse(json!({
+        "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "tie_word_embeddings": false,
+        "text_config": {
+            "model_type": "qwen3_5_text", "attn_output_gate": true, "eos_token_id": 248044, "head_dim": 256,
+            "full_attention_interval": 4, "hidden_size": 4096, "num_hidden_layers": 8, "linear_num_value_heads": 32,
+            "rope_parameters": {"mrope_interleaved": true, "mrope_section": [11, 11, 10], "rope_type": "default",
+                "rope_theta": 10000000, "partial_rotary_factor": 0.25}
+        },
+        "vision_config": {}
+    }));
+    assert_eq!((qwen35.architecture.as_str(), qwen35.rope.dims, qwen35.rope.theta), ("qwen35", 64, 1e7));
+    assert_eq!((qwen35.norm_offset, qwen35.attention_layers()), (1.0, 2));
+    let nets = qwen35.delta_nets.expect("most layers");
+    assert_eq!(nets.layers, [true, true, true, false, true, true, true, false]);
+    assert_eq!((nets.key_heads, nets.value_heads, nets.key_dim, nets.value_dim), (16, 32, 128, 128));
+    assert_eq!((nets.taps, nets.tiled, nets.channels(), nets.values()), (4, false, 8192, 4096));
+
+    let next = |more: Value| {
+        let mut config = json!({"model_type": "qwen3_next", "num_hidden_layers": 2, "num_experts": 0});
+        config.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        config
+    };
+    let listed = parse(next(json!({"layer_types": ["full_attention", "linear_attention"]})));
+    assert_eq!(listed.delta_nets.expect("one layer").layers, [false, true]);
+    assert_eq!(listed.rope.dims, 64, "a quarter of a head");
+    for (more, message) in [
+        (json!({"num_experts": 512}), "with 512 experts"),
+        (json!({"num_experts": null}), "with 512 experts"),
+        (json!({"attn_output_gate": false}), "attn_output_gate"),
+        (json!({"layer_types": ["full_attention"]}), "2 of linear_attention and full_attention"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),
+        (json!({"linear_num_value_heads": 24}), "a multiple of the 16 key heads"),
+        (json!({"linear_conv_kernel_dim": 1}), "from 2 to 8"),
+        (json!({"linear_key_head_dim": 512}), "from 1 to 256"),
+    ] {
+        let found = refusal(next(more));
+        assert!(found.contains(message), "{found:?} has no {message:?}");
+    }
+}
+
 #[test]
 fn factors_of_granite_and_layers_of_smollm3() {
     let granite = parse(json!({"model_type": "granite", "embedding_multiplier": 12.0, "logits_scaling": 8.0,

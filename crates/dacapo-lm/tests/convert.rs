@@ -30,10 +30,33 @@ fn converted(f: &Fixture, folder: &Path, target: Target) -> Result<(PathBuf, Con
     Ok((out, done))
 }
 
+/// Whether this is between a folder and a GGUF file and of a model that is only described in one of the two.
+fn is_refused(f: &Fixture, target: Target) -> bool {
+    let checkpoint = Checkpoint::open(f.path()).unwrap();
+    let across = matches!(target, Target::Gguf(_)) != (checkpoint.format() == Format::Gguf);
+    let model = checkpoint.model_config().unwrap();
+    let architecture = model.architecture;
+    if !across && checkpoint.format() == Format::HuggingFace && model.delta_nets.is_some() {
+        // MLX's own conversion rearranges them.
+        return true;
+    }
+    // Ministral's layers have windows that differ.
+    let described = ["llama", "mistral", "qwen2", "qwen3"].contains(&architecture.as_str());
+    across && (!described || f.name.contains("ministral"))
+}
+
 /// What differs between the logits of a fixture's model and those of what it became.
 fn wrong_after(f: &Fixture, target: Target, exact: bool) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
-    let (out, done) = match converted(f, folder.path(), target) {
+    let result = converted(f, folder.path(), target);
+    if is_refused(f, target) {
+        let left = folder.path().read_dir().unwrap().count();
+        return match result {
+            Err(Error::Unconvertible { .. }) if left == 0 => vec![],
+            other => vec![format!("expected a refusal, found {other:?} and {left} files")],
+        };
+    }
+    let (out, done) = match result {
         Ok(done) => done,
         Err(error) => return vec![error.to_string()],
     };

@@ -51,6 +51,8 @@ fn no_family_can_tell() {
         "gguf-smollm3-q4_0",
         "gguf-granite-q5_0",
         "mlx-mistral-mixed-sharded",
+        "mlx-qwen3_5-images-q4-g32-bf16",
+        "gguf-qwen3_5-q8_0",
     ] {
         check_passes(&load(&fixture(name).path(), 2, false));
     }

@@ -18,8 +18,13 @@ const STEPS: usize = 3;
 const THREADS: [usize; 4] = [1, 2, 3, 5];
 
 /// Random checkpoints of several architectures and formats.
-const FIXTURES: [&str; 4] =
-    ["mlx-llama-q4-g64-bf16", "mlx-qwen2-q8-g32-f16", "gguf-qwen3-q4_0/model.gguf", "hf-mistral-bf16"];
+const FIXTURES: [&str; 5] = [
+    "mlx-llama-q4-g64-bf16",
+    "mlx-qwen2-q8-g32-f16",
+    "gguf-qwen3-q4_0/model.gguf",
+    "hf-mistral-bf16",
+    "gguf-qwen3_5-q8_0/model.gguf",
+];
 
 fn fixture(device: &Device, name: &str) -> Model {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name);

@@ -14,7 +14,7 @@ use dacapo::gpu::GpuCaps;
 use dacapo::{DType, Device, DeviceOptions, DeviceSelect, MetalOptions, MetalReplay};
 use dacapo_lm::{LoadOptions, Model, Sampling, Stage};
 use gpu::{assert_real_widths_agree, assert_tokens_are_prepared_within_attention, demo, pass, story};
-use support::fixtures::{Fixture, for_all};
+use support::fixtures::{Fixture, fixture, for_all};
 
 /// The first device, with a way of replay.
 fn device(replay: MetalReplay) -> Device {
@@ -52,6 +52,14 @@ fn exact_logits_and_tokens_are_the_references() {
         wrong.extend(fixture.wrong_greedy_tokens(&model));
         wrong
     });
+    assert_silent();
+}
+
+#[test]
+fn states_follow_the_text_or_begin_anew() {
+    let device = device(MetalReplay::Auto);
+    let name = support::states::FIXTURES[0];
+    support::states::check(&load(&device, &fixture(name), true), name);
     assert_silent();
 }
 

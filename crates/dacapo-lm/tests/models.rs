@@ -12,7 +12,7 @@ use support::{Differences, F16_CACHE, F32, device, load, logits};
 
 /// One fixture of each kind: dense and quantized, rotary pairs of both orders, sliding windows, biases, norms of heads, and
 /// what is special about each family.
-const VARIED: [&str; 15] = [
+const VARIED: [&str; 19] = [
     "hf-mistral-bf16",
     "mlx-llama-q4-g64-bf16",
     "mlx-qwen2-q8-g32-f16",
@@ -28,6 +28,10 @@ const VARIED: [&str; 15] = [
     "mlx-mixtral-q4-g32-bf16",
     "hf-qwen2-moe-f16",
     "gguf-qwen3-moe-q4_0",
+    "hf-gpt-oss-mxfp4",
+    "hf-qwen3_5-bf16",
+    "mlx-qwen3_5-images-q4-g32-bf16",
+    "gguf-qwen3-next-q4_0",
 ];
 
 #[test]
@@ -107,8 +111,10 @@ fn prompts_may_be_read_in_parts() {
 
 #[test]
 fn a_session_that_is_used_again_is_as_good_as_new() {
-    // One has frequencies by the length, and reads more again.
-    for name in VARIED.into_iter().filter(|name| !name.contains("phi3")) {
+    // One has frequencies by the length, and reads more again; some have states, which cannot go back.
+    for name in
+        VARIED.into_iter().filter(|name| !["phi3", "qwen3_5", "next"].iter().any(|n| name.contains(n)))
+    {
         let f = fixture(name);
         let prompt = f.reference().tokens("prompt").unwrap();
         let model = load(&f.path(), 2, true);
@@ -142,17 +148,35 @@ fn a_session_that_is_used_again_is_as_good_as_new() {
 #[test]
 fn a_cache_that_grows_keeps_what_it_holds() {
     // Caches grow after 256 positions, here in the middle of a generation.
-    let f = fixture("gguf-llama-q8_0");
-    let prompt = &f.reference().tokens("long_prompt").unwrap()[..250];
-    let model = load(&f.path(), 2, true);
-    let mut session = model.session().unwrap();
-    let whole = generate(&mut session, prompt, 20);
-    let mut tokens = prompt.to_vec();
-    for (step, &expected) in whole.tokens.iter().enumerate() {
-        let next = generate(&mut model.session().unwrap(), &tokens, 1).tokens;
-        assert_eq!(next, [expected], "step {step}");
-        tokens.extend(next);
+    for name in ["gguf-llama-q8_0", "hf-qwen3_5-bf16"] {
+        let f = fixture(name);
+        let prompt = &f.reference().tokens("long_prompt").unwrap()[..250];
+        let model = load(&f.path(), 2, true);
+        let mut session = model.session().unwrap();
+        let whole = generate(&mut session, prompt, 20);
+        let mut tokens = prompt.to_vec();
+        for (step, &expected) in whole.tokens.iter().enumerate() {
+            let next = generate(&mut model.session().unwrap(), &tokens, 1).tokens;
+            assert_eq!(next, [expected], "{name}, step {step}");
+            tokens.extend(next);
+        }
     }
+}
+
+#[test]
+fn states_follow_the_text_or_begin_anew() {
+    for name in support::states::FIXTURES {
+        support::states::check(&load(&fixture(name).path(), 2, true), name);
+    }
+}
+
+#[test]
+fn states_are_counted() {
+    let footprint = load(&fixture("hf-qwen3_5-bf16").path(), 1, false).footprint();
+    // Two of three layers: three tokens of 128 channels, and four matrices of 16 by 16.
+    assert_eq!(footprint.state_bytes, 2 * 4 * (3 * 128 + 4 * 16 * 16));
+    // The third: two heads of 32 in F16.
+    assert_eq!(footprint.kv_bytes_per_position, 2 * 2 * 32 * 2);
 }
 
 /// In a layer with a window, what was read last takes the place of what was read long before.

@@ -16,7 +16,7 @@ use dacapo::{Device, DeviceOptions};
 use dacapo_lm::{Error, GenerateOptions, LoadOptions, LoadProgress, Model, Sampling};
 use dacapo_testkit::{assert_silent, vulkan as device, vulkan_options};
 use gpu::{assert_real_widths_agree, assert_tokens_are_prepared_within_attention, story};
-use support::fixtures::{Fixture, for_all};
+use support::fixtures::{Fixture, fixture, for_all};
 
 fn load(device: &Device, fixture: &Fixture, exact: bool) -> Model {
     let options = LoadOptions { exact, ..LoadOptions::default() };
@@ -33,6 +33,15 @@ fn exact_logits_and_tokens_are_the_references() {
         wrong.extend(fixture.wrong_greedy_tokens(&model));
         wrong
     });
+    assert_silent(&device);
+}
+
+#[test]
+fn states_follow_the_text_or_begin_anew() {
+    let Some(device) = device() else { return };
+    for name in support::states::FIXTURES {
+        support::states::check(&load(&device, &fixture(name), true), name);
+    }
     assert_silent(&device);
 }
 

@@ -3,8 +3,9 @@
 use dacapo::Kernel;
 
 use crate::ops::{
-    activation, advance, argmax, attention, copy, elementwise, embed, experts, fused, kv_write, layer_norm,
-    matmul, place, quantize, repack, rms_norm, rope, route, sample, softmax, top_k,
+    activation, advance, argmax, attention, copy, depthwise_conv, elementwise, embed, experts, fused,
+    gated_delta, kv_write, layer_norm, matmul, place, quantize, repack, rms_norm, rope, route, sample,
+    softmax, top_k,
 };
 
 /// Every kernel of this crate.
@@ -41,6 +42,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &attention::RMS_NORM_ROPE_ATTENTION_Q8,
     &copy::COPY,
     &copy::COPY_SHARED_WORDS,
+    &depthwise_conv::DEPTHWISE_CONV,
     &elementwise::ADD,
     &elementwise::ADD_BIAS,
     &elementwise::ADD_IN_PLACE,
@@ -63,6 +65,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &fused::norm_rope::RMS_NORM_ROPE,
     &fused::rope_kv_write::ROPE_KV_WRITE,
     &fused::rope_kv_write::RMS_NORM_ROPE_KV_WRITE,
+    &gated_delta::GATED_DELTA,
     &kv_write::KV_WRITE,
     &layer_norm::LAYER_NORM,
     &layer_norm::LAYER_NORM_BIAS,

@@ -18,11 +18,13 @@ pub use ops::advance::advance;
 pub use ops::argmax::argmax;
 pub use ops::attention::{AttentionOptions, attention};
 pub use ops::copy::copy;
+pub use ops::depthwise_conv::depthwise_conv;
 pub use ops::elementwise::{
     add, add_bias, add_in_place, mul, scale, scale_in_place, softcap, softcap_in_place,
 };
 pub use ops::embed::embed;
 pub use ops::experts::{Experts, Routed, experts_bias, experts_sum, matmul_experts};
+pub use ops::gated_delta::{DeltaInputs, gated_delta};
 pub use ops::kv_write::kv_write;
 pub use ops::layer_norm::layer_norm;
 pub use ops::matmul::matmul;

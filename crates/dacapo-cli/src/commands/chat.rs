@@ -129,7 +129,8 @@ impl Chat<'_> {
 
     fn statistics(&self) -> String {
         let held = self.session.tokens().len();
-        let memory = held as u64 * self.model.footprint().kv_bytes_per_position;
+        let footprint = self.model.footprint();
+        let memory = held as u64 * footprint.kv_bytes_per_position + footprint.state_bytes;
         let context = format!(
             "context: {held} of {} tokens, {} of keys and values",
             self.session.context(),

@@ -7,9 +7,24 @@ use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 15] = [
-    "bert", "gemma2", "gemma3", "gpt-oss", "granite", "llama", "mistral", "mixtral", "olmo2", "phi3",
-    "qwen2", "qwen2moe", "qwen3", "qwen3moe", "smollm3",
+pub const ARCHITECTURES: [&str; 17] = [
+    "bert",
+    "gemma2",
+    "gemma3",
+    "gpt-oss",
+    "granite",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen35",
+    "qwen3moe",
+    "qwen3next",
+    "smollm3",
 ];
 
 /// The most that a count or a width may be: far above every model, and small enough that products of two
@@ -63,6 +78,8 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// For each layer, how many positions a token sees, itself included; `None` is all of them.
     pub sliding_windows: Vec<Option<usize>>,
+    /// The layers with a gated delta net in the place of attention (Qwen3-Next, Qwen3.5), if there are any.
+    pub delta_nets: Option<DeltaNets>,
     /// Activation inside the MLP.
     pub hidden_act: Activation,
     /// The experts of layers that have some instead of an MLP.
@@ -102,6 +119,43 @@ pub struct ExpertsConfig {
     pub shared_width: Option<usize>,
     /// For each layer, whether it has experts; the others have an MLP.
     pub layers: Vec<bool>,
+}
+
+/// Gated delta nets (Yang, Kautz and Hatamizadeh, 2024): which layers they are, and their widths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaNets {
+    /// For each layer, whether it is one.
+    pub layers: Vec<bool>,
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Heads of values; a multiple of `key_heads`.
+    pub value_heads: usize,
+    /// Width of a query or key.
+    pub key_dim: usize,
+    /// Width of a value.
+    pub value_dim: usize,
+    /// Tokens that the convolution before the heads sees, a token itself included.
+    pub taps: usize,
+    /// Whether value heads go around the key heads, as in llama.cpp's files of Qwen3.5; otherwise neighbours share one.
+    pub tiled: bool,
+}
+
+impl DeltaNets {
+    /// Channels of the convolution: queries, keys and values.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.key_dim + self.values()
+    }
+
+    /// Elements of a token's values.
+    pub fn values(&self) -> usize {
+        self.value_heads * self.value_dim
+    }
+
+    /// Bytes that all these layers keep of a text, however long it is.
+    pub fn state_bytes(&self) -> u64 {
+        let layer = (self.taps - 1) * self.channels() + self.key_dim * self.values();
+        4 * (layer * self.layers.iter().filter(|&&is| is).count()) as u64
+    }
 }
 
 /// An activation function.
@@ -186,6 +240,12 @@ impl ModelConfig {
         (self.attention_bias, self.attention_output_bias, self.mlp_bias) = (qkv, output, mlp);
     }
 
+    /// Layers with attention, which keep keys and values.
+    pub fn attention_layers(&self) -> usize {
+        let nets = self.delta_nets.iter().flat_map(|nets| &nets.layers);
+        self.layers - nets.filter(|&&is| is).count()
+    }
+
     /// Checks what the numbers must have in common; `keys` are their names in the file.
     pub(super) fn check(&self, path: &Path, keys: &Keys) -> Result<()> {
         let fail = |key: &str, expected: String, found: usize| {
@@ -207,6 +267,12 @@ impl ModelConfig {
             let expected = format!("{} numbers in short and long list", self.rope.dims / 2);
             return fail("LongRoPE factors", expected, list.len());
         }
+        if let Some(nets) =
+            self.delta_nets.as_ref().filter(|nets| !nets.value_heads.is_multiple_of(nets.key_heads))
+        {
+            let expected = format!("a multiple of the {} key heads", nets.key_heads);
+            return fail(keys.delta_heads, expected, nets.value_heads);
+        }
         if self.head_dim as u64 * self.heads as u64 > LIMIT {
             return fail(keys.head_dim, format!("at most {} for all heads", LIMIT), self.head_dim);
         }
@@ -226,6 +292,7 @@ pub(super) struct Keys<'a> {
     pub(super) kv_heads: &'a str,
     pub(super) head_dim: &'a str,
     pub(super) rope_dims: &'a str,
+    pub(super) delta_heads: &'a str,
     pub(super) bos: &'a str,
     pub(super) chosen_experts: &'a str,
 }

@@ -68,8 +68,13 @@ impl Keyed<'_> {
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 
+    /// Whether there is such a key.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.gguf.get(&self.key(name)).is_some()
+    }
+
     /// A list of truth values, one for each layer.
-    fn flags(&self, name: &str, layers: usize) -> Result<Vec<bool>> {
+    pub(super) fn flags(&self, name: &str, layers: usize) -> Result<Vec<bool>> {
         let list = self.gguf.bools(&self.key(name))?.unwrap_or_default();
         if list.len() == layers {
             return Ok(list);
@@ -77,7 +82,7 @@ impl Keyed<'_> {
         Err(self.fail(name, format!("{layers} of true and false"), list.len()))
     }
 
-    fn fail(&self, name: &str, expected: impl Into<String>, found: impl ToString) -> Error {
+    pub(super) fn fail(&self, name: &str, expected: impl Into<String>, found: impl ToString) -> Error {
         Error::config(self.gguf.path(), self.key(name), expected, found.to_string())
     }
 }
@@ -97,7 +102,13 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         }
     })?;
     let hidden_size = keyed.required("embedding_length", LIMIT)?;
-    let layers = keyed.required("block_count", MAX_LAYERS)?;
+    // Layers that foresee further tokens stand behind the others, and are not run.
+    let foreseeing = keyed.gguf.unsigned(&keyed.key("nextn_predict_layers"))?.unwrap_or(0);
+    let blocks = keyed.required("block_count", MAX_LAYERS)?;
+    let layers = match blocks.checked_sub(usize::try_from(foreseeing).unwrap_or(usize::MAX)) {
+        Some(layers @ 1..) => layers,
+        _ => return Err(keyed.fail("nextn_predict_layers", format!("fewer than {blocks}"), foreseeing)),
+    };
     let heads = keyed.required("attention.head_count", LIMIT)?;
     let head_dim = head_dim(&keyed, hidden_size, heads)?;
     let context_length = keyed.required("context_length", LIMIT)?;
@@ -133,6 +144,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         attention_output_bias: has("model.layers.0.self_attn.o_proj.bias"),
         mlp_bias: has("model.layers.0.mlp.up_proj.bias"),
         sliding_windows: vec![window; layers],
+        delta_nets: None,
         hidden_act: Activation::Silu,
         experts: None,
         attention_scale: keyed.positive("attention.scale")?.unwrap_or((head_dim as f64).powf(-0.5)),
@@ -152,6 +164,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
             kv_heads: &keyed.key("attention.head_count_kv"),
             head_dim: &keyed.key("attention.key_length"),
             rope_dims: &keyed.key("rope.dimension_count"),
+            delta_heads: &keyed.key("ssm.time_step_rank"),
             bos: "tokenizer.ggml.bos_token_id",
             chosen_experts: &keyed.key("expert_used_count"),
         },

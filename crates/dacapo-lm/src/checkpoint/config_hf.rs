@@ -63,6 +63,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         attention_output_bias: attention_bias,
         mlp_bias: fields.bool("mlp_bias", false)?,
         sliding_windows: vec![None; layers],
+        delta_nets: None,
         hidden_act: activation(&fields, "hidden_act", Activation::Silu)?,
         experts: None,
         attention_scale: (head_dim as f64).powf(-0.5),
@@ -80,6 +81,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         kv_heads: "num_key_value_heads",
         head_dim: "head_dim",
         rope_dims: "partial_rotary_factor",
+        delta_heads: "linear_num_value_heads",
         bos: "bos_token_id",
         chosen_experts: "num_experts_per_tok",
     };

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use dacapo::MappedFile;
 use serde_json::Value;
 
-pub use config::{ARCHITECTURES, Activation, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling};
+pub use config::{ARCHITECTURES, Activation, DeltaNets, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling};
 pub(crate) use experts::ExpertSource;
 pub use quantization::{LinearSource, LinearWeight};
 pub use tensor::{Tensor, TensorKind};
@@ -258,6 +258,7 @@ impl Checkpoint {
                 let generation = folder.json("generation_config.json")?;
                 let path = folder.path_of("config.json");
                 let mut config = config_hf::parse(&path, folder.config(), generation.as_ref())?;
+                families::see_tensors(self, &mut config);
                 if let Some(pooling) = folder.json(POOLING)? {
                     config.pooling = config_hf::pooling(&folder.path_of(POOLING), &pooling)?;
                 }

@@ -55,6 +55,24 @@ const NORMED_AFTER: [(&str, &str); 3] = [
 /// Parts of layers whose file has several projections in one tensor.
 const FUSED: [(&str, &str); 2] = [("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")];
 
+/// Parts of layers that may be gated delta nets.
+const DELTA: [(&str, &str); 10] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("attn_qkv", "linear_attn.in_proj_qkv"),
+    ("attn_gate", "linear_attn.in_proj_z"),
+    ("ssm_in", "linear_attn.in_proj_qkvz"),
+    ("ssm_ba", "linear_attn.in_proj_ba"),
+    ("ssm_beta", "linear_attn.in_proj_b"),
+    ("ssm_alpha", "linear_attn.in_proj_a"),
+    ("ssm_conv1d", "linear_attn.conv1d"),
+    ("ssm_norm", "linear_attn.norm"),
+    ("ssm_out", "linear_attn.out_proj"),
+];
+
+/// Tensors of gated delta nets that are no weight or bias of a part. The first is not the logarithm that Hugging Face's files
+/// have, but what it stands for.
+const DELTA_WHOLE: [(&str, &str); 2] = [("ssm_a", "linear_attn.A"), ("ssm_dt.bias", "linear_attn.dt_bias")];
+
 /// Parts of an encoder outside the layers.
 const ENCODER: [(&str, &str); 4] = [
     ("token_embd", "embeddings.word_embeddings"),
@@ -82,6 +100,7 @@ fn special(architecture: &str) -> &'static [(&'static str, &'static str)] {
         "phi3" => &FUSED,
         "llama" => &SPARSE,
         "gpt-oss" => &GPT_OSS,
+        "qwen35" | "qwen3next" => &DELTA,
         _ => &[],
     }
 }
@@ -132,6 +151,12 @@ pub(super) fn from_gguf(name: &str, architecture: &str) -> String {
 }
 
 fn translate(name: &str, architecture: &str) -> Option<String> {
+    if let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'))
+        && let Some((_, whole)) = DELTA_WHOLE.iter().find(|row| row.0 == rest)
+        && layer.parse::<u32>().is_ok()
+    {
+        return Some(format!("model.layers.{layer}.{whole}"));
+    }
     let (module, parameter) = name.rsplit_once('.')?;
     if !matches!(parameter, "weight" | "bias") {
         return None;
@@ -197,6 +222,9 @@ mod tests {
             ("gpt-oss", "ffn_up_exps", "mlp.experts.up_proj"),
             ("qwen2moe", "ffn_down_exps", "mlp.switch_mlp.down_proj"),
             ("qwen2moe", "ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
+            ("qwen35", "attn_qkv", "linear_attn.in_proj_qkv"),
+            ("qwen35", "post_attention_norm", "post_attention_layernorm"),
+            ("qwen3next", "ssm_ba", "linear_attn.in_proj_ba"),
         ] {
             let found = from_gguf(&format!("blk.3.{gguf}.weight"), architecture);
             assert_eq!(found, format!("model.layers.3.{expected}.weight"), "{architecture}");
@@ -232,6 +260,8 @@ mod tests {
             ("output_norm.weight", "model.norm.weight"),
             ("output.weight", "lm_head.weight"),
             ("rope_freqs.weight", "rope_freqs.weight"),
+            ("blk.2.ssm_a", "model.layers.2.linear_attn.A"),
+            ("blk.2.ssm_dt.bias", "model.layers.2.linear_attn.dt_bias"),
             ("blk.x.attn_q.weight", "blk.x.attn_q.weight"),
             ("blk.0.unheard_of.weight", "blk.0.unheard_of.weight"),
             ("plain", "plain"),

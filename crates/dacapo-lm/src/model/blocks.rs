@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dacapo::Buffer;
 use dacapo_ops::{ActivationFn, Weight};
 
+use super::delta_net::DeltaNet;
 use super::pass::Pass;
 use super::rope::Rope;
 use crate::error::Result;
@@ -27,6 +28,8 @@ pub(crate) struct Attention {
     pub k: Linear,
     /// To values, `[KVH * hd, D]`.
     pub v: Linear,
+    /// To the gates of what the heads give, `[H * hd, D]`, if there are any.
+    pub gate: Option<Linear>,
     /// Back to the residual stream, `[D, H * hd]`.
     pub o: Linear,
     /// RMSNorm of the queries: over each head, F32 `[hd]`, or over all of them together, F32 `[H * hd]`.
@@ -41,10 +44,34 @@ pub(crate) struct Attention {
     pub options: dacapo_ops::AttentionOptions,
 }
 
+/// How the tokens of a layer hear of each other.
+#[derive(Debug)]
+pub(crate) enum Mixer {
+    Attention(Attention),
+    DeltaNet(DeltaNet),
+}
+
+impl From<Attention> for Mixer {
+    fn from(attention: Attention) -> Self {
+        Mixer::Attention(attention)
+    }
+}
+
+impl Mixer {
+    /// `x [T, D]` to `[T, D]`, with what `layer` has in the cache.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Buffer, layer: usize) -> Result<Buffer> {
+        match self {
+            Mixer::Attention(attention) => attention.forward(pass, x, layer),
+            Mixer::DeltaNet(net) => net.forward(pass, x, layer),
+        }
+    }
+}
+
 impl Attention {
     /// `x [T, D]` to `[T, D]`, with the keys and values of `layer` in the cache.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Buffer, layer: usize) -> Result<Buffer> {
         let x = pass.activation(x, &[&self.q, &self.k, &self.v])?;
+        let gate = self.gate.as_ref().map(|gate| pass.linear(&x, gate)).transpose()?;
         let q = pass.linear(&x, &self.q)?;
         let k = pass.linear(&x, &self.k)?;
         let v = pass.linear(&x, &self.v)?;
@@ -56,7 +83,10 @@ impl Attention {
             pass.rope(&k, rope)?;
         }
         pass.kv_write(&k, &v, layer)?;
-        let attended = pass.attention(&q, layer, self.sinks.as_ref(), self.options)?;
+        let mut attended = pass.attention(&q, layer, self.sinks.as_ref(), self.options)?;
+        if let Some(gate) = gate {
+            attended = pass.gated(&gate, &attended, ActivationFn::Sigmoid)?;
+        }
         let attended = pass.activation(&attended, &[&self.o])?;
         pass.linear(&attended, &self.o)
     }

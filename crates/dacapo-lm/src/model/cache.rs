@@ -1,7 +1,8 @@
-//! The KV cache: keys and values of every position that a later token may see.
+//! The cache: keys and values of every position that a later token may see, and the state of layers that keep one instead.
 
 use dacapo::{Buffer, CommandEncoder, DType, Device};
 
+use crate::checkpoint::DeltaNets;
 use crate::error::{Error, Result};
 
 /// Positions that a cache starts with; it doubles from there.
@@ -22,11 +23,14 @@ pub(crate) struct CacheShape<'a> {
     /// Most positions.
     pub limit: usize,
     pub dtype: DType,
+    /// The layers that keep a state.
+    pub nets: Option<&'a DeltaNets>,
 }
 
 /// Keys and values of all layers, `[KVH, slots, hd]` each. A layer in which tokens see everything has a slot for each
 /// position. One with a window has no more than the window and a pass need: position j is in slot `j % slots`, and is
-/// written over once nobody sees it any more.
+/// written over once nobody sees it any more. One with a state has no slots: all that it keeps of a text is what its last token
+/// left, so that only that token can be followed.
 #[derive(Debug)]
 pub(crate) struct KvCache {
     device: Device,
@@ -38,6 +42,8 @@ pub(crate) struct KvCache {
     dtype: DType,
     /// Positions from the first that have been written since the cache was empty, though they may count no more.
     written: usize,
+    /// The position behind the last that states have seen.
+    seen: usize,
 }
 
 #[derive(Debug)]
@@ -45,35 +51,68 @@ struct LayerCache {
     /// Window, and the slots that it needs.
     ring: Option<(usize, usize)>,
     buffers: Option<(Buffer, Buffer)>,
+    state: Option<State>,
+}
+
+/// What a gated delta net keeps. Kernels take it for zeros at position 0.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The last tokens before the convolution, F32 `[taps - 1, channels]`.
+    pub convolution: Buffer,
+    /// A matrix for each head, F32 `[HV, DK, DV]`.
+    pub memory: Buffer,
+}
+
+impl State {
+    fn new(device: &Device, nets: &DeltaNets) -> Result<Self> {
+        let what = || format!("the states of gated delta nets, {} bytes", nets.state_bytes());
+        let alloc = |shape: &[usize]| {
+            device.alloc(DType::F32, shape).map_err(|error| Error::no_room(error, what, "a smaller model"))
+        };
+        Ok(State {
+            convolution: alloc(&[nets.taps - 1, nets.channels()])?,
+            memory: alloc(&[nets.value_heads, nets.key_dim, nets.value_dim])?,
+        })
+    }
 }
 
 impl LayerCache {
     /// Slots for so many positions.
     fn slots(&self, positions: usize) -> usize {
-        self.ring.map_or(positions, |(_, slots)| positions.min(slots))
+        match (&self.state, self.ring) {
+            (Some(_), _) => 0,
+            (None, Some((_, slots))) => positions.min(slots),
+            (None, None) => positions,
+        }
     }
 }
 
 impl KvCache {
     /// An empty cache.
     pub fn new(device: &Device, shape: &CacheShape<'_>) -> Result<Self> {
-        let layer = |window: &Option<usize>| {
+        let layer = |(i, window): (usize, &Option<usize>)| {
             let slots = |window: usize| (window + shape.pass - 1).next_multiple_of(RING_STEP);
-            LayerCache { ring: window.map(|window| (window, slots(window))), buffers: None }
+            let nets = shape.nets.filter(|nets| nets.layers[i]);
+            let state = nets.map(|nets| State::new(device, nets)).transpose()?;
+            Ok(LayerCache { ring: window.map(|window| (window, slots(window))), buffers: None, state })
         };
         let mut cache = KvCache {
             device: device.clone(),
-            layers: shape.windows.iter().map(layer).collect(),
+            layers: shape.windows.iter().enumerate().map(layer).collect::<Result<_>>()?,
             kv_heads: shape.kv_heads,
             head_dim: shape.head_dim,
             capacity: 1,
             limit: shape.limit,
             dtype: shape.dtype,
             written: 0,
+            seen: 0,
         };
         cache.capacity = START.min(shape.limit).min(cache.most()).max(1);
         cache.check(cache.capacity)?;
         for i in 0..cache.layers.len() {
+            if cache.layers[i].state.is_some() {
+                continue;
+            }
             let slots = cache.layers[i].slots(cache.capacity);
             cache.layers[i].buffers = Some((cache.alloc(slots)?, cache.alloc(slots)?));
         }
@@ -85,26 +124,43 @@ impl KvCache {
         self.capacity
     }
 
-    /// Keys and values of a layer.
+    /// Keys and values of a layer with attention.
     pub fn layer(&self, layer: usize) -> (&Buffer, &Buffer) {
-        let (k, v) =
-            self.layers[layer].buffers.as_ref().expect("every layer has buffers once the cache is made");
+        let (k, v) = self.layers[layer].buffers.as_ref().expect("every layer without a state has buffers");
         (k, v)
+    }
+
+    /// What a layer with a gated delta net keeps.
+    pub fn state(&self, layer: usize) -> &State {
+        self.layers[layer].state.as_ref().expect("the configuration says which layers have a state")
+    }
+
+    /// Whether some layers keep a state.
+    pub fn has_states(&self) -> bool {
+        self.layers.iter().any(|layer| layer.state.is_some())
     }
 
     /// Takes note that a pass up to this position (exclusive) has been submitted.
     pub fn wrote(&mut self, end: usize) {
         self.written = self.written.max(end);
+        self.seen = end;
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.written = 0;
+        self.seen = 0;
     }
 
     /// Whether a token at position `len` can be read next: whether all that it sees is still there. In rings, positions
-    /// that were written since and count no more have taken the place of earlier ones.
+    /// that were written since and count no more have taken the place of earlier ones. States are those behind the last
+    /// token that was read, or none if a text begins.
     pub fn holds(&self, len: usize) -> bool {
+        let follows = len == 0 || len == self.seen || !self.has_states();
+        follows && self.holds_windows(len)
+    }
+
+    fn holds_windows(&self, len: usize) -> bool {
         self.layers
             .iter()
             .filter_map(|layer| layer.ring)
@@ -153,7 +209,8 @@ impl KvCache {
     /// Positions that there can be.
     fn most(&self) -> usize {
         let most = self.bindable();
-        let fits = |layer: &LayerCache| layer.ring.is_some_and(|(_, slots)| slots <= most);
+        let fits =
+            |layer: &LayerCache| layer.state.is_some() || layer.ring.is_some_and(|(_, slots)| slots <= most);
         if self.layers.iter().all(fits) { usize::MAX } else { most }
     }
 

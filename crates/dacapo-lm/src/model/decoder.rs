@@ -6,7 +6,7 @@ use dacapo::Buffer;
 use dacapo_ops::AttentionOptions;
 
 use super::arch::Architecture;
-use super::blocks::{Attention, Linear, Mlp};
+use super::blocks::{Attention, Linear, Mixer, Mlp};
 use super::load::Loader;
 use super::moe::Moe;
 use super::pass::Pass;
@@ -32,7 +32,8 @@ pub(crate) struct Decoder {
 pub(crate) struct Layer {
     /// RMSNorm before the attention, F32 `[D]`.
     pub before_attention: Option<Buffer>,
-    pub attention: Attention,
+    /// Attention, or what stands in its place.
+    pub attention: Mixer,
     /// RMSNorm behind it, F32 `[D]`.
     pub after_attention: Option<Buffer>,
     /// RMSNorm before the MLP, F32 `[D]`.
@@ -103,12 +104,12 @@ impl Layer {
     pub fn pre_norm(
         loader: &mut Loader<'_>,
         path: &str,
-        attention: Attention,
+        attention: impl Into<Mixer>,
         mlp: impl Into<FeedForward>,
     ) -> Result<Self> {
         Ok(Layer {
             before_attention: Some(loader.norm(&format!("{path}.input_layernorm"))?),
-            attention,
+            attention: attention.into(),
             after_attention: None,
             before_mlp: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
             mlp: mlp.into(),
@@ -161,17 +162,8 @@ impl Attention {
             softcap: c.attention_softcap.map(|cap| cap as f32),
             ..AttentionOptions::causal(c.attention_scale as f32)
         };
-        Ok(Attention {
-            q,
-            k,
-            v,
-            o,
-            q_norm: None,
-            k_norm: None,
-            rope: ropes.of_layer(c, layer),
-            sinks: None,
-            options,
-        })
+        let rope = ropes.of_layer(c, layer);
+        Ok(Attention { q, k, v, gate: None, o, q_norm: None, k_norm: None, rope, sinks: None, options })
     }
 
     /// With an RMSNorm over each head of queries and keys.

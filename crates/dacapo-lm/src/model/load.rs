@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dacapo::{BackendKind, Buffer, DType, Device, DeviceOptions, ResidencySet};
-use dacapo_ops::quant::{Float, Format, Ggml};
+use dacapo_ops::quant::{FP8_BLOCK, Float, Format, Ggml};
 use dacapo_ops::{Weight, WeightSource};
 
 use super::LoadProgress;
@@ -110,6 +110,25 @@ impl<'a> Loader<'a> {
         Ok(linears.try_into().expect("a layer for each part"))
     }
 
+    /// Linear layers without biases whose rows lie in pieces in one matrix of `n` rows: the pieces of each, in the order in which
+    /// they become its outputs.
+    pub fn linear_pieces<const N: usize>(
+        &mut self,
+        path: &str,
+        n: usize,
+        k: usize,
+        pieces: [Vec<Range<usize>>; N],
+    ) -> Result<[Linear; N]> {
+        let source = self.checkpoint.linear(path, n, k)?;
+        let mut linears = Vec::with_capacity(N);
+        for pieces in pieces {
+            let weight = Arc::new(self.weight_pieces(&source, &pieces)?);
+            self.bytes_per_token += weight.byte_len() as u64;
+            linears.push(Linear { weight, bias: None });
+        }
+        Ok(linears.try_into().expect("a layer for each part"))
+    }
+
     /// An embedding: `n` rows of width `k`.
     pub fn embedding(&mut self, path: &str, n: usize, k: usize) -> Result<Linear> {
         let source = self.checkpoint.embedding(path, n, k)?;
@@ -135,6 +154,43 @@ impl<'a> Loader<'a> {
         self.upload_floats(tensor, &values)
     }
 
+    /// The weight of an RMSNorm over so many elements, as it is stored in every family.
+    pub fn plain_norm(&mut self, path: &str, width: usize) -> Result<Buffer> {
+        self.floats(self.checkpoint.floats(&format!("{path}.weight"), &[width])?)
+    }
+
+    /// A vector of so many floats, each as `map` makes it.
+    pub fn mapped(&mut self, name: &str, len: usize, map: impl Fn(f32) -> f32) -> Result<Buffer> {
+        let tensor = self.checkpoint.floats(name, &[len])?;
+        let values: Vec<f32> = self.host_floats(tensor)?.into_iter().map(map).collect();
+        self.upload_floats(tensor, &values)
+    }
+
+    /// Whether the checkpoint has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensor(name).is_some()
+    }
+
+    /// The weight of a depthwise convolution, `[taps, channels]` on the device. Files have a channel's taps together, with or
+    /// without a dimension of 1 beside them.
+    pub fn depthwise(&mut self, path: &str, channels: usize, taps: usize) -> Result<Buffer> {
+        let tensor = self.checkpoint.require(&format!("{path}.weight"))?;
+        let shapes: [&[usize]; 3] = [&[channels, 1, taps], &[channels, taps, 1], &[channels, taps]];
+        if !shapes.contains(&tensor.shape.as_slice()) {
+            return Err(Error::WrongShape {
+                path: tensor.file.path().to_path_buf(),
+                tensor: tensor.file_name.clone(),
+                expected: vec![channels, 1, taps],
+                found: tensor.shape.clone(),
+            });
+        }
+        let values = self.host_floats(tensor)?;
+        let turned: Vec<f32> =
+            (0..taps * channels).map(|i| values[i % channels * taps + i / channels]).collect();
+        let tensor = Tensor { shape: vec![taps, channels], ..tensor.clone() };
+        self.upload_floats(&tensor, &turned)
+    }
+
     /// The values of a tensor, `[len]` floats.
     pub fn float_values(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         self.host_floats(self.checkpoint.floats(name, &[len])?)
@@ -152,30 +208,75 @@ impl<'a> Loader<'a> {
     /// Some rows of a weight, as a weight of their own.
     fn weight_rows(&mut self, source: &LinearSource<'_>, rows: Range<usize>) -> Result<Weight> {
         let (format, parts) = describe(&source.weight)?;
-        // All of them may be a vector, which stands for one row.
-        let some =
-            |tensor: &Tensor| if rows.len() == source.n { tensor.clone() } else { tensor.rows(rows.clone()) };
-        let parts: Vec<Tensor> = parts.into_iter().map(some).collect();
-        let weight = self.repack(format, &parts, rows.len(), source.k)?;
+        let parts = parts_of_rows(format, &parts, &rows)?;
+        let buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
+        let buffers = buffers.collect::<dacapo::Result<Vec<_>>>()?;
+        self.repacked(format, rows.len(), source.k, &parts, buffers)
+    }
+
+    /// Rows of a weight that lie in pieces, as a weight of their own: put together in memory first.
+    fn weight_pieces(&mut self, source: &LinearSource<'_>, pieces: &[Range<usize>]) -> Result<Weight> {
+        let (format, parts) = describe(&source.weight)?;
+        let partial = pieces.iter().find(|rows| !rows.len().is_multiple_of(FP8_BLOCK));
+        if let (Format::Fp8 { .. }, Some(rows)) = (format, partial) {
+            let expected = format!("pieces of multiples of {FP8_BLOCK} rows in {format}");
+            return Err(unsupported(parts[0], &expected, &format!("one of {}", rows.len())));
+        }
+        let rows = pieces.iter().map(|rows| parts_of_rows(format, &parts, rows));
+        let pieces_of = rows.collect::<Result<Vec<_>>>()?;
+        let mut buffers = Vec::with_capacity(parts.len());
+        for (i, tensor) in parts.iter().enumerate() {
+            let bytes: Vec<u8> =
+                pieces_of.iter().flat_map(|parts| parts[i].bytes().iter().copied()).collect();
+            buffers.push(self.host.upload(&bytes, &[bytes.len()]).map_err(|error| no_room(error, tensor))?);
+        }
+        let gathered: Vec<Tensor> = pieces_of.into_iter().flatten().collect();
+        let n = pieces.iter().map(Range::len).sum();
+        self.repacked(format, n, source.k, &gathered, buffers)
+    }
+
+    /// The weight whose codes, scales and biases are in these buffers, which hold these tensors.
+    fn repacked(
+        &mut self,
+        format: Format,
+        n: usize,
+        k: usize,
+        parts: &[Tensor],
+        buffers: Vec<Buffer>,
+    ) -> Result<Weight> {
+        let weight = self.on_host(format, n, k, parts, buffers)?;
         let weight = match self.device.info().backend {
             // They have just been written: they are there.
             BackendKind::Cpu => weight,
             _ => {
-                let weight = self.upload(&weight, &parts)?;
+                let weight = self.upload(&weight, parts)?;
                 self.resident.add(weight.data())?;
                 weight
             }
         };
-        self.release(&parts);
+        self.release(parts);
         self.weight_bytes += weight.byte_len() as u64;
         Ok(weight)
     }
 
     /// The weight `[n, k]` of these tensors, in panels, on the processor.
     fn repack(&self, format: Format, parts: &[Tensor], n: usize, k: usize) -> Result<Weight> {
-        let mut buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
-        let codes = buffers.next().expect("every weight has codes")?;
-        let (scales, biases) = (buffers.next().transpose()?, buffers.next().transpose()?);
+        let buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
+        self.on_host(format, n, k, parts, buffers.collect::<dacapo::Result<Vec<_>>>()?)
+    }
+
+    /// As [`repack`](Self::repack), of what is in these buffers.
+    fn on_host(
+        &self,
+        format: Format,
+        n: usize,
+        k: usize,
+        parts: &[Tensor],
+        buffers: Vec<Buffer>,
+    ) -> Result<Weight> {
+        let mut buffers = buffers.into_iter();
+        let codes = buffers.next().expect("every weight has codes");
+        let (scales, biases) = (buffers.next(), buffers.next());
         // Formats without biases have none of any length.
         let nothing = codes.slice_view(0, &[0])?;
         let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
@@ -236,6 +337,25 @@ impl<'a> Loader<'a> {
         self.done.done_bytes += tensor.len as u64;
         (self.progress)(self.done);
     }
+}
+
+/// What these rows of a weight need of its tensors.
+fn parts_of_rows(format: Format, parts: &[&Tensor], rows: &Range<usize>) -> Result<Vec<Tensor>> {
+    let Format::Fp8 { .. } = format else {
+        // A vector stands for a single row.
+        let some = |tensor: &&Tensor| match tensor.shape.len() {
+            1 => (*tensor).clone(),
+            _ => tensor.rows(rows.clone()),
+        };
+        return Ok(parts.iter().map(some).collect());
+    };
+    let [codes, scales] = parts else { unreachable!("codes and scales") };
+    if !rows.start.is_multiple_of(FP8_BLOCK) {
+        let expected = format!("projections that begin at multiples of {FP8_BLOCK} rows in {format}");
+        return Err(unsupported(codes, &expected, &format!("one at row {}", rows.start)));
+    }
+    let squares = rows.start / FP8_BLOCK..rows.end.div_ceil(FP8_BLOCK);
+    Ok(vec![codes.rows(rows.clone()), scales.rows(squares)])
 }
 
 /// The format in which a weight is stored, and its tensors: codes, then scales and biases if it has them.

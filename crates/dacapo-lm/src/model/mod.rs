@@ -4,6 +4,7 @@ mod arch;
 mod blocks;
 pub(crate) mod cache;
 mod decoder;
+mod delta_net;
 pub(crate) mod load;
 mod moe;
 pub(crate) mod pass;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use dacapo::{DType, Device, ResidencySet};
 
-use crate::checkpoint::{Checkpoint, ModelConfig};
+use crate::checkpoint::{Checkpoint, DeltaNets, ModelConfig};
 use crate::error::{Error, Result};
 use crate::session::{Session, SessionOptions};
 use crate::template::ChatTemplate;
@@ -52,6 +53,8 @@ pub struct Footprint {
     pub bytes_per_token: u64,
     /// Bytes of keys and values for one position, as long as the context is within all windows.
     pub kv_bytes_per_position: u64,
+    /// Bytes that layers with a state keep of a text, however long it is.
+    pub state_bytes: u64,
 }
 
 /// A loaded model. A handle; clones are the same model.
@@ -116,8 +119,9 @@ impl Model {
         let mut loader = Loader::new(device, checkpoint, &config, progress)?;
         let architecture = arch::load(&mut loader)?;
         let Loader { weight_bytes, bytes_per_token, resident, .. } = loader;
-        let kv_elements = 2 * config.layers * config.kv_heads * config.head_dim;
+        let kv_elements = 2 * config.attention_layers() * config.kv_heads * config.head_dim;
         let kv_bytes_per_position = (kv_elements * kv_dtype(options.exact).size()) as u64;
+        let state_bytes = config.delta_nets.as_ref().map_or(0, DeltaNets::state_bytes);
         let length_frequencies = LengthFrequencies::new(&config.rope);
         let context = options.context.unwrap_or(config.context_length).max(1);
         Ok(Model {
@@ -127,7 +131,7 @@ impl Model {
                 tokenizer,
                 template,
                 architecture,
-                footprint: Footprint { weight_bytes, bytes_per_token, kv_bytes_per_position },
+                footprint: Footprint { weight_bytes, bytes_per_token, kv_bytes_per_position, state_bytes },
                 exact: options.exact,
                 context,
                 resident,

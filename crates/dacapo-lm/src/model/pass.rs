@@ -1,7 +1,9 @@
 //! A forward pass being recorded: the operations that architectures are written in.
 
 use dacapo::{Buffer, CommandEncoder, DType};
-use dacapo_ops::{Activation, ActivationFn, AttentionOptions, Experts, Int8Buffers, RouteOptions, Routed};
+use dacapo_ops::{
+    Activation, ActivationFn, AttentionOptions, DeltaInputs, Experts, Int8Buffers, RouteOptions, Routed,
+};
 
 use super::blocks::Linear;
 use super::cache::KvCache;
@@ -260,6 +262,32 @@ impl<'a> Pass<'a> {
     ) -> Result<Buffer> {
         let out = self.value(y.shape()[1])?;
         dacapo_ops::experts_sum(self.encoder, y, weights, shared, &out)?;
+        Ok(out)
+    }
+
+    /// The convolution over time of `[T, C]`, with what the layer has seen before.
+    pub fn convolution(&mut self, x: &Buffer, weight: &Buffer, layer: usize) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        let state = &self.io.cache.state(layer).convolution;
+        dacapo_ops::depthwise_conv(self.encoder, x, weight, self.io.step, state, &out)?;
+        Ok(out)
+    }
+
+    /// What the heads of a gated delta net read in the layer's memory, `[T, HV * DV]`, as the tokens change it.
+    pub fn delta(&mut self, inputs: &DeltaInputs<'_>, layer: usize) -> Result<Buffer> {
+        let state = &self.io.cache.state(layer).memory;
+        let &[heads, _, width] = state.shape() else { unreachable!("a matrix for each head") };
+        let out = self.value(heads * width)?;
+        dacapo_ops::gated_delta(self.encoder, inputs, self.io.step, state, &out)?;
+        Ok(out)
+    }
+
+    /// RMSNorm of `[T, N * W]` in rows of the weight's width.
+    pub fn normed_rows(&mut self, x: &Buffer, weight: &Buffer) -> Result<Buffer> {
+        let out = self.value(x.shape()[1])?;
+        let rows = [x.len() / weight.len(), weight.len()];
+        let (x, to) = (x.reshape(&rows)?, out.reshape(&rows)?);
+        dacapo_ops::rms_norm(self.encoder, &x, Some(weight), &to, self.config.rms_eps)?;
         Ok(out)
     }
 

@@ -7,6 +7,7 @@ pub mod fixtures;
 #[path = "../../examples/agree/measure.rs"]
 pub mod measure;
 pub mod random;
+pub mod states;
 
 use std::ops::ControlFlow;
 use std::path::Path;

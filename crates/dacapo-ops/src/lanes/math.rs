@@ -1,4 +1,4 @@
-//! Exponential, hyperbolic tangent, logistic and error function on vectors.
+//! Exponential, hyperbolic tangent, logistic, softplus and error function on vectors.
 //!
 //! The exponential splits its argument into n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980) and sums a
 //! polynomial in r. The polynomials' coefficients are near-minimax fits of our own.
@@ -49,6 +49,28 @@ pub(crate) fn tanh<L: Lanes>(l: L, x: L::V) -> L::V {
 pub(crate) fn swish<L: Lanes>(l: L, x: L::V, kx: L::V) -> L::V {
     let e = exp(l, l.sub(l.splat(0.0), kx));
     l.div(x, l.add(l.splat(1.0), e))
+}
+
+/// 1 / (1 + e^-x).
+#[inline(always)]
+pub(crate) fn sigmoid<L: Lanes>(l: L, x: L::V) -> L::V {
+    swish(l, l.splat(1.0), x)
+}
+
+/// ln(1 + e^x), to a few roundings where it is tiny too.
+///
+/// It is max(x, 0) + ln(1 + y) for y = e^-|x|, and ln(1 + y) = 2 artanh(z) for z = y / (2 + y) <= 1/3, whose series ends soon.
+#[inline(always)]
+pub(crate) fn softplus<L: Lanes>(l: L, x: L::V) -> L::V {
+    let zero = l.splat(0.0);
+    let y = exp(l, l.if_less(x, zero, x, l.sub(zero, x)));
+    let z = l.div(y, l.add(y, l.splat(2.0)));
+    let t = l.mul(z, z);
+    let mut series = l.splat(1.0 / 15.0);
+    for odd in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        series = l.fma(series, t, l.splat(1.0 / odd));
+    }
+    l.fma(l.add(z, z), series, l.max(x, zero))
 }
 
 /// 1 + erf x, without cancellation for negative x.
@@ -103,7 +125,8 @@ mod tests {
             0 => exp(l, v),
             1 => tanh(l, v),
             2 => swish(l, v, v),
-            _ => one_plus_erf(l, v),
+            3 => one_plus_erf(l, v),
+            _ => softplus(l, v),
         };
         l.store(r, y);
     }
@@ -152,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn softplus_is_within_a_few_roundings_everywhere() {
+        for x in samples().filter(|x| *x > -86.9) {
+            let want = f64::from(x).exp().ln_1p();
+            let got = f64::from(at(Level::Scalar, 4, x));
+            assert!((got - want).abs() <= 4e-7 * want, "softplus({x}) = {got}, not {want}");
+        }
+        assert_eq!((at(Level::Scalar, 4, -200.0), at(Level::Scalar, 4, 200.0)), (0.0, 200.0));
+    }
+
+    #[test]
     fn error_function_matches_its_series() {
         // erf x = 2/sqrt(pi) e^(-x^2) sum_n 2^n x^(2n+1) / (1*3*...*(2n+1)), all terms positive.
         let erf = |x: f64| {
@@ -173,7 +206,7 @@ mod tests {
     #[test]
     fn every_level_gives_the_same_bits() {
         for level in Level::available() {
-            for which in 0..4 {
+            for which in 0..5 {
                 for x in samples().chain([f32::INFINITY, f32::NEG_INFINITY, -0.0]) {
                     let (a, b) = (at(level, which, x), at(Level::Scalar, which, x));
                     assert_eq!(a.to_bits(), b.to_bits(), "{level:?} function {which} of {x}: {a} and {b}");

@@ -1,4 +1,4 @@
-// Exponential, hyperbolic tangent, logistic and error function: the formulas of `lanes/math.rs`. The built-in ones may
+// Exponential, hyperbolic tangent, logistic, softplus and error function: the formulas of `lanes/math.rs`. The built-in ones may
 // be off by many units in the last place.
 
 // exp(r) - 1 for the remainder r of x, and 2^n.
@@ -33,6 +33,21 @@ fn tanh_of(x: f32) -> f32 {
 // x / (1 + e^-kx): SiLU for k = 1.
 fn swish(x: f32, kx: f32) -> f32 {
     return x / (1.0 + exp_of(-kx));
+}
+
+// ln(1 + e^x), to a few roundings where it is tiny too.
+fn softplus(x: f32) -> f32 {
+    let y = exp_of(-abs(x));
+    let z = y / (2.0 + y);
+    let t = z * z;
+    var series = fma(0.06666667, t, 0.07692308);
+    series = fma(series, t, 0.09090909);
+    series = fma(series, t, 0.11111111);
+    series = fma(series, t, 0.14285715);
+    series = fma(series, t, 0.2);
+    series = fma(series, t, 0.33333334);
+    series = fma(series, t, 1.0);
+    return fma(z + z, series, max(x, 0.0));
 }
 
 // 1 + erf x, without cancellation for negative x.

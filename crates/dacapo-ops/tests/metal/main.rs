@@ -10,6 +10,8 @@ mod attention;
 mod catalogue;
 #[path = "../vulkan/copies.rs"]
 mod copies;
+#[path = "../vulkan/delta.rs"]
+mod delta;
 #[cfg_attr(any(target_vendor = "apple", metal_sim), path = "on_metal.rs")]
 mod device;
 #[path = "../vulkan/experts.rs"]

@@ -149,7 +149,7 @@ fn norms_into_quantization() {
 
 #[test]
 fn gated_activations_into_quantization() {
-    let functions = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh];
+    let functions = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh, ActivationFn::Sigmoid];
     let cases = ROWS.into_iter().zip(functions.into_iter().cycle());
     let work = |bench: &Bench, &(case, function): &((usize, usize), ActivationFn)| {
         let shape = [case.0, case.1];

@@ -4,6 +4,7 @@
 
 mod attention;
 mod copies;
+mod delta;
 mod device;
 mod experts;
 mod fused;

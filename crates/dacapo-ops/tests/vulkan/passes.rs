@@ -6,7 +6,8 @@ use dacapo::{
 };
 use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{
-    Activation, ActivationFn, AttentionOptions, Int8Buffers, RopeOptions, SampleParams, Weight, WeightSource,
+    Activation, ActivationFn, AttentionOptions, DeltaInputs, Int8Buffers, RopeOptions, SampleParams, Weight,
+    WeightSource,
 };
 
 /// Widths of a model and its products: those of Qwen3 0.6B, Llama 3.1 8B, and heads of 256 as Gemma has them.
@@ -114,6 +115,25 @@ fn small_operations(device: &Device, widths: Widths, rows: usize) -> Result<Comp
     Ok(it.finish())
 }
 
+/// A gated delta net behind its projections, in the widths of Qwen3.5 9B and in others.
+fn delta_net(device: &Device, rows: usize) -> Result<ComputeGraph> {
+    let mut it = Recorder::new(device);
+    for (key_heads, heads, dim) in [(16, 32, 128), (2, 4, 256), (3, 3, 20)] {
+        let width = (2 * key_heads + heads) * dim;
+        let [x, qkv] = [(); 2].map(|()| it.f32s(&[rows, width]));
+        let [a, b] = [(); 2].map(|()| it.f32s(&[rows, heads]));
+        let [rate, dt_bias] = [(); 2].map(|()| it.f32s(&[heads]));
+        let (weight, step) = (it.f32s(&[4, width]), it.of(DType::U32, &[1]));
+        let (before, state) = (it.f32s(&[3, width]), it.f32s(&[heads, dim, dim]));
+        let out = it.f32s(&[rows, heads * dim]);
+        dacapo_ops::depthwise_conv(&mut it.enc, &x, &weight, &step, &before, &qkv)?;
+        let inputs =
+            DeltaInputs { qkv: &qkv, a: &a, b: &b, rate: &rate, dt_bias: &dt_bias, key_heads, tiled: false };
+        dacapo_ops::gated_delta(&mut it.enc, &inputs, &step, &state, &out)?;
+    }
+    Ok(it.finish())
+}
+
 /// An MLP behind a norm, and the sum behind it.
 fn mlp(device: &Device, widths: Widths, format: Format, tokens: usize, bias: bool) -> Result<ComputeGraph> {
     let mut it = Recorder::new(device);
@@ -206,7 +226,7 @@ fn attention(device: &Device, widths: Widths, way: Way) -> Result<ComputeGraph> 
 
 /// Every graph, as it is recorded.
 pub fn graphs(device: &Device) -> Result<Vec<ComputeGraph>> {
-    let mut graphs = vec![];
+    let mut graphs = vec![delta_net(device, 1)?, delta_net(device, 70)?];
     for widths in WIDTHS {
         graphs.extend([small_operations(device, widths, 1)?, small_operations(device, widths, 70)?]);
         graphs.extend(

@@ -62,7 +62,8 @@ fn activations() {
         values[..len].copy_from_slice(&far[..len]);
         let up = Rng(2).normals(rows * dim);
         let (x, up) = (bench.upload(&values, &[rows, dim]), bench.upload(&up, &[rows, dim]));
-        let functions = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh];
+        let functions =
+            [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh, ActivationFn::Sigmoid];
         let outs = functions.map(|function| (function, bench.f32s(&[rows, dim]), bench.f32s(&[rows, dim])));
         bench.run(|enc| {
             outs.iter().try_for_each(|(function, plain, gated)| {

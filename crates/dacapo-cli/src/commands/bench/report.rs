@@ -56,7 +56,7 @@ impl Report {
             let test = measured.test;
             let bytes = (test.kind == Kind::Generation).then(|| {
                 let middle = (test.depth + test.tokens / 2) as u64;
-                footprint.bytes_per_token + middle * footprint.kv_bytes_per_position
+                footprint.bytes_per_token + middle * footprint.kv_bytes_per_position + footprint.state_bytes
             });
             Row::new(measured, bytes, bandwidth)
         };

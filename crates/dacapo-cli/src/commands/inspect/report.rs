@@ -28,6 +28,8 @@ pub struct Report {
     vocabulary: usize,
     context: usize,
     sliding_window: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta_nets: Option<DeltaNets>,
     rope_theta: f64,
     rope_scaling: String,
     tied_embeddings: bool,
@@ -40,6 +42,18 @@ pub struct Report {
     chat_template_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorRow>>,
+}
+
+/// Layers that keep a state in the place of keys and values.
+#[derive(Debug, Serialize)]
+struct DeltaNets {
+    layers: usize,
+    key_heads: usize,
+    value_heads: usize,
+    key_dim: usize,
+    value_dim: usize,
+    /// Of all these layers, for a text of any length.
+    state_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,6 +143,14 @@ impl Report {
             vocabulary: config.vocab_size,
             context: config.context_length,
             sliding_window: config.sliding_windows.iter().flatten().copied().max(),
+            delta_nets: config.delta_nets.as_ref().map(|nets| DeltaNets {
+                layers: config.layers - config.attention_layers(),
+                key_heads: nets.key_heads,
+                value_heads: nets.value_heads,
+                key_dim: nets.key_dim,
+                value_dim: nets.value_dim,
+                state_bytes: nets.state_bytes(),
+            }),
             rope_theta: config.rope.theta,
             rope_scaling: scaling(&config.rope.scaling),
             tied_embeddings: config.tie_word_embeddings,
@@ -232,6 +254,20 @@ impl fmt::Display for Report {
             "attention",
             format!("{} heads on {} of keys and values, width {}", self.heads, self.kv_heads, self.head_dim),
         )?;
+        if let Some(nets) = &self.delta_nets {
+            line(
+                "delta nets",
+                format!(
+                    "in {} layers, {} heads of values on {} of keys, widths {} and {}, {} for a text",
+                    nets.layers,
+                    nets.value_heads,
+                    nets.key_heads,
+                    nets.value_dim,
+                    nets.key_dim,
+                    units::bytes(nets.state_bytes)
+                ),
+            )?;
+        }
         line("positions", format!("RoPE base {}, scaling: {}", self.rope_theta, self.rope_scaling))?;
         line("context", format!("{} tokens", self.context))?;
         if let Some(window) = self.sliding_window {

@@ -4,6 +4,7 @@
 //! `config_hf` and `config_gguf`; then the family changes what is special about it.
 
 mod bert;
+mod delta;
 mod gemma;
 mod gpt_oss;
 mod llama;
@@ -11,6 +12,7 @@ mod moe;
 mod phi3;
 mod qwen;
 
+pub(super) use delta::see_tensors;
 use serde_json::Value;
 
 use super::Checkpoint;
@@ -68,6 +70,8 @@ pub(super) static FAMILIES: &[Family] = &[
     llama::OLMO2,
     qwen::QWEN2,
     qwen::QWEN3,
+    delta::QWEN3_NEXT,
+    delta::QWEN35,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gpt_oss::GPT_OSS,
@@ -142,6 +146,7 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ARCHITECTURES);
         assert_eq!(by_model_type("gemma3_text").map(|family| family.name), Some("gemma3"));
+        assert_eq!(by_model_type("qwen3_5").map(|family| family.name), Some("qwen35"));
         assert!(by_gguf("mistral", false).is_none() && by_gguf("gemma3", false).is_some());
         assert_eq!(by_gguf("llama", true).map(|family| family.name), Some("mixtral"));
         assert!(by_gguf("llama", false).is_some() && by_gguf("qwen2", true).is_none());

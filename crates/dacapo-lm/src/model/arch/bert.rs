@@ -102,6 +102,7 @@ impl Layer {
             q: loader.linear(&at("attention.self.query"), d, d, true)?,
             k: loader.linear(&at("attention.self.key"), d, d, true)?,
             v: loader.linear(&at("attention.self.value"), d, d, true)?,
+            gate: None,
             o: loader.linear(&at("attention.output.dense"), d, d, true)?,
             q_norm: None,
             k_norm: None,

@@ -21,7 +21,7 @@ pub(super) fn load(loader: &mut Loader<'_>, head_norms: bool) -> Result<Decoder>
         }
         Ok(Layer {
             before_attention: Some(loader.norm(&format!("{path}.input_layernorm"))?),
-            attention,
+            attention: attention.into(),
             after_attention: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
             before_mlp: Some(loader.norm(&format!("{path}.pre_feedforward_layernorm"))?),
             mlp: Mlp::load(loader, &format!("{path}.mlp"))?.into(),

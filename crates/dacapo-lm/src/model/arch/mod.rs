@@ -10,6 +10,7 @@ mod phi3;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod qwen3_next;
 
 use super::load::Loader;
 use super::pass::Pass;
@@ -31,6 +32,7 @@ pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
         "qwen2moe" => qwen2_moe::load(loader)?,
         "qwen3" => qwen3::load(loader)?,
         "qwen3moe" => qwen3_moe::load(loader)?,
+        "qwen3next" | "qwen35" => qwen3_next::load(loader)?,
         "gemma2" => gemma::load(loader, false)?,
         "gemma3" => gemma::load(loader, true)?,
         "gpt-oss" => gpt_oss::load(loader)?,

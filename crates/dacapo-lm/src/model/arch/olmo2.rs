@@ -18,7 +18,7 @@ pub(super) fn load(loader: &mut Loader<'_>) -> Result<Decoder> {
         attention.k_norm = Some(loader.norm_of(&format!("{at}.k_norm"), c.kv_heads * c.head_dim)?);
         Ok(Layer {
             before_attention: None,
-            attention,
+            attention: attention.into(),
             after_attention: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
             before_mlp: None,
             mlp: Mlp::load(loader, &format!("{path}.mlp"))?.into(),

@@ -18,10 +18,13 @@ pub enum ActivationFn {
     Gelu,
     /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, the usual approximation of GELU.
     GeluTanh,
+    /// `1 / (1 + e^-x)`: the gate of Qwen3-Next's attention.
+    Sigmoid,
 }
 
 impl ActivationFn {
-    const ALL: [ActivationFn; 3] = [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh];
+    const ALL: [ActivationFn; 4] =
+        [ActivationFn::Silu, ActivationFn::Gelu, ActivationFn::GeluTanh, ActivationFn::Sigmoid];
 }
 
 #[repr(C)]

@@ -116,11 +116,13 @@ fn load_codes(panel: u32, quad: u32, block: u32, j: u32) -> vec4<u32> {
     return compose(weight_vec(at + 4u * low_line(j)), weight_vec(at + 4u * high_line(j)), j);
 }
 
-// One byte of each row's codes, as numbers: by the bits of 2^23 + code, from which 2^23 is taken.
+// One byte of each row's codes, as numbers: by the bits of 2^23 + code, from which 2^23 is taken. Compilers may put that
+// and the code that stands for zero together, which is exact unless the latter has a half: there codes are converted.
 fn numbers(codes: vec4<u32>, byte: u32) -> vec4<f32> {
     let moved = select(codes, codes ^ vec4<u32>(0x80808080u), BITS == 8u);
-    let bits = ((moved >> vec4<u32>(8u * byte)) & vec4<u32>(255u)) | vec4<u32>(0x4b000000u);
-    return bitcast<vec4<f32>>(bits) - vec4<f32>(8388608.0 + MOVED);
+    let bytes = (moved >> vec4<u32>(8u * byte)) & vec4<u32>(255u);
+    if SCALES == 6u { return vec4<f32>(bytes) - MOVED; }
+    return bitcast<vec4<f32>>(bytes | vec4<u32>(0x4b000000u)) - vec4<f32>(8388608.0 + MOVED);
 }
 
 fn half_of(v: vec4<u32>, second: bool) -> vec2<u32> {

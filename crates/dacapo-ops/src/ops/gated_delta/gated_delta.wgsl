@@ -1,0 +1,120 @@
+// The gated delta rule. A workgroup has some columns of a head's memory, an invocation some rows of one of them, in registers
+// from the first token to the last.
+struct Params {
+    key_heads: u32,
+    value_heads: u32,
+    key_dim: u32,
+    value_dim: u32,
+    tiled: u32,
+    o0: u32,
+    o1: u32,
+    o2: u32,
+    o3: u32,
+    o4: u32,
+    o5: u32,
+    o6: u32,
+    o7: u32,
+}
+var<immediate> p: Params;
+struct U32s { v: array<u32> }
+struct F32s { v: array<f32> }
+@group(0) @binding(0) var<storage, read> qkv: F32s;
+@group(0) @binding(1) var<storage, read> a: F32s;
+@group(0) @binding(2) var<storage, read> b: F32s;
+@group(0) @binding(3) var<storage, read> rate: F32s;
+@group(0) @binding(4) var<storage, read> dt_bias: F32s;
+@group(0) @binding(5) var<storage, read> step: U32s;
+@group(0) @binding(6) var<storage, read_write> state: F32s;
+@group(0) @binding(7) var<storage, read_write> out: F32s;
+
+override WORKGROUP: u32 = 128u;
+// Columns of a workgroup, in how many parts each is divided, and rows of a part.
+override COLUMNS: u32 = 32u;
+override PARTS: u32 = 4u;
+override ROWS: u32 = 32u;
+const MOST_ROWS: u32 = 32u;
+const WORKERS: u32 = 256u;
+
+// What each part of a column finds: of the memory recalled by the key, and the squares of key and query; then what the query
+// reads.
+var<workgroup> recalls: array<vec3<f32>, WORKERS>;
+var<workgroup> reads: array<f32, WORKERS>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(at: Invocation) {
+    let blocks = (p.value_dim + COLUMNS - 1u) / COLUMNS;
+    let group = linear_group(at);
+    let head = group / blocks;
+    if head >= p.value_heads {
+        return;
+    }
+    let in_block = at.index % COLUMNS;
+    let column = group % blocks * COLUMNS + in_block;
+    let part = at.index / COLUMNS;
+    let first = part * ROWS;
+    let rows = min(ROWS, p.key_dim - min(first, p.key_dim));
+    let is_there = column < p.value_dim;
+    let memory = p.o6 / 4u + head * p.key_dim * p.value_dim + column;
+    let fresh = step.v[p.o5 / 4u] == 0u;
+    var s: array<f32, MOST_ROWS>;
+    for (var r = 0u; r < MOST_ROWS; r++) {
+        s[r] = 0.0;
+        if r < rows && is_there && !fresh {
+            s[r] = state.v[memory + (first + r) * p.value_dim];
+        }
+    }
+    let shared_head = select(head / (p.value_heads / p.key_heads), head % p.key_heads, p.tiled == 1u);
+    let width = 2u * p.key_heads * p.key_dim + p.value_heads * p.value_dim;
+    let tokens = (arrayLength(&a.v) - p.o1 / 4u) / p.value_heads;
+    let forgets = -rate.v[p.o3 / 4u + head];
+    let bias = dt_bias.v[p.o4 / 4u + head];
+    let scale = 1.0 / sqrt(f32(p.key_dim));
+    for (var t = 0u; t < tokens; t++) {
+        let token = p.o0 / 4u + t * width;
+        let q = token + shared_head * p.key_dim + first;
+        let k = q + p.key_heads * p.key_dim;
+        var found = vec3<f32>(0.0);
+        for (var r = 0u; r < MOST_ROWS; r++) {
+            if r < rows {
+                let key = qkv.v[k + r];
+                let query = qkv.v[q + r];
+                found = fma(vec3<f32>(s[r], key, query), vec3<f32>(key, key, query), found);
+            }
+        }
+        recalls[at.index] = found;
+        workgroupBarrier();
+        found = vec3<f32>(0.0);
+        for (var i = 0u; i < PARTS; i++) {
+            found += recalls[i * COLUMNS + in_block];
+        }
+        let gate = t * p.value_heads + head;
+        let decay = exp_of(forgets * softplus(a.v[p.o1 / 4u + gate] + bias));
+        let inverse = 1.0 / sqrt(found.yz + 1e-6);
+        var change = 0.0;
+        if is_there {
+            let v = qkv.v[token + 2u * p.key_heads * p.key_dim + head * p.value_dim + column];
+            change = swish(inverse.x, b.v[p.o2 / 4u + gate]) * (v - decay * inverse.x * found.x);
+        }
+        var read = 0.0;
+        for (var r = 0u; r < MOST_ROWS; r++) {
+            if r < rows {
+                s[r] = fma(change, qkv.v[k + r], decay * s[r]);
+                read = fma(s[r], qkv.v[q + r], read);
+            }
+        }
+        reads[at.index] = read;
+        workgroupBarrier();
+        if part == 0u && is_there {
+            read = 0.0;
+            for (var i = 0u; i < PARTS; i++) {
+                read += reads[i * COLUMNS + in_block];
+            }
+            out.v[p.o7 / 4u + (t * p.value_heads + head) * p.value_dim + column] = read * inverse.y * scale;
+        }
+    }
+    for (var r = 0u; r < MOST_ROWS; r++) {
+        if r < rows && is_there {
+            state.v[memory + (first + r) * p.value_dim] = s[r];
+        }
+    }
+}

@@ -232,6 +232,15 @@ fn inspect_tells_of_experts() {
 }
 
 #[test]
+fn inspect_tells_what_states_take() {
+    let model = repository_path("crates/dacapo-lm/tests/fixtures/models/hf-qwen3_5-bf16");
+    let nets = &json(&["inspect", "--model", &model, "--json"])["delta_nets"];
+    assert_eq!((nets["layers"].as_u64(), nets["state_bytes"].as_u64()), (Some(2), Some(11_264)));
+    let report = text(&["inspect", "--model", &model]);
+    assert!(report.contains("in 2 layers, 4 heads of values on 2 of keys, widths 16 and 16"), "{report}");
+}
+
+#[test]
 fn the_processor_is_a_device() {
     let devices = json(&["devices", "--json"]);
     assert_eq!(devices[0]["device"], "cpu");

@@ -46,14 +46,14 @@ pub(crate) struct Layer {
 /// What follows the attention in a layer.
 #[derive(Debug)]
 pub(crate) enum FeedForward {
-    Mlp(Mlp),
+    Mlp(Box<Mlp>),
     /// Experts in the place of an MLP.
     Moe(Box<Moe>),
 }
 
 impl From<Mlp> for FeedForward {
     fn from(mlp: Mlp) -> Self {
-        FeedForward::Mlp(mlp)
+        FeedForward::Mlp(Box::new(mlp))
     }
 }
 
@@ -64,7 +64,7 @@ impl FeedForward {
         if experts.is_some_and(|experts| experts.layers.get(layer).copied().unwrap_or(true)) {
             return Ok(FeedForward::Moe(Box::new(Moe::load(loader, path)?)));
         }
-        Ok(FeedForward::Mlp(Mlp::load(loader, path)?))
+        Ok(Mlp::load(loader, path)?.into())
     }
 
     /// `x [T, D]` to `[T, D]`.

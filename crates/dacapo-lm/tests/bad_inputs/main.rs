@@ -375,7 +375,12 @@ fn configurations() {
         ),
         (
             "GGUF of experts",
-            gguf(tiny_gguf("qwen2").u32("qwen2.expert_count", 8).build()),
+            gguf(
+                GgufFile::default()
+                    .string("general.architecture", "qwen2")
+                    .u32("qwen2.expert_count", 8)
+                    .build(),
+            ),
             &unknown("m.gguf", "qwen2 with 8 experts"),
         ),
         (

@@ -16,6 +16,7 @@ from gguf import quants
 
 import models_delta
 import models_families
+import models_gpt_oss
 import models_tokenizer
 
 MIXED_K = {"token_embd": "Q4_K", "attn_q": "Q3_K", "attn_k": "Q2_K", "attn_v": "Q6_K", "attn_output": "Q5_K", "ffn_gate": "Q2_K", "ffn_up": "Q3_K",
@@ -24,14 +25,20 @@ MIXED_IQ = {"token_embd": "IQ4_XS", "attn_q": "IQ3_S", "attn_k": "IQ2_XS", "attn
             "ffn_up": "IQ4_XS", "ffn_down": "IQ2_S"}
 MIXED_TERNARY = {"token_embd": "MXFP4", "attn_q": "TQ2_0", "attn_k": "MXFP4", "attn_v": "TQ1_0", "attn_output": "MXFP4", "ffn_gate": "TQ1_0",
                  "ffn_up": "TQ2_0", "ffn_down": "MXFP4"}
+MIXED_OSS = {part: "MXFP4" for part in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")}
+MIXED_OSS |= {part: "Q8_0" for part in ("token_embd", "output", "attn_q", "attn_k", "attn_v", "attn_output")}
 PARTS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
          "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 NORMED_AFTER = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+PARTS |= {"mlp.gate": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp"}
+PARTS |= {f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")}
+SPARSE = {"block_sparse_moe.gate": "ffn_gate_inp"}
+GPT_OSS = {"mlp.router": "ffn_gate_inp", "post_attention_layernorm": "post_attention_norm"}
 FUSED = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 # Families with other names of parts, and those whose converter is llama's, which reorders rows.
-SPECIAL = {"gemma2": NORMED_AFTER, "gemma3_text": NORMED_AFTER, "olmo2": NORMED_AFTER, "phi3": FUSED}
-REORDERED = ("llama", "granite", "smollm3")
+SPECIAL = {"gemma2": NORMED_AFTER, "gemma3_text": NORMED_AFTER, "olmo2": NORMED_AFTER, "phi3": FUSED, "mixtral": SPARSE, "gpt_oss": GPT_OSS}
+REORDERED = ("llama", "granite", "smollm3", "mixtral")
 GLOBAL = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 # Where the f16 factors of a block lie: of the scales, and of the minima where there are any (with half the largest code).
 FACTORS = {Ggml.Q2_K: (80, 82, 1.5), Ggml.Q3_K: (108, None, 0), Ggml.Q4_K: (0, 2, 7.5), Ggml.Q5_K: (0, 2, 15.5), Ggml.Q6_K: (208, None, 0),
@@ -40,10 +47,43 @@ FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_
 
 
 def architecture(c):
-    return {"qwen3_5_text": "qwen35", "qwen3_next": "qwen3next"}.get(c["model_type"], c["model_type"].removesuffix("_text"))
+    names = {"qwen3_5_text": "qwen35", "qwen3_next": "qwen3next", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}
+    return names.get(c["model_type"], c["model_type"].removesuffix("_text"))
+
+
+def expert_of(name):
+    """The stack that a tensor of one expert is part of, and its number there; None for other tensors."""
+    if ".experts." not in name or "gate_up_proj" in name or name.endswith(("experts.down_proj", "_bias")):
+        return None
+    block, rest = name.split(".experts.")
+    number, part, _ = rest.split(".")
+    layer = block.split(".")[2]
+    part = {"w1": "gate", "w3": "up", "w2": "down"}.get(part, part.removesuffix("_proj"))
+    return f"blk.{layer}.ffn_{part}_exps.weight", int(number)
+
+
+def stacked(weights, c):
+    """The file's tensors by name, with the name of one that each is made of: experts of a layer lie together."""
+    weights, out = dict(weights), {}
+    for name, value in weights.items():
+        if name.startswith("blk."):
+            out[name] = (name, value)
+        elif at := expert_of(name):
+            first, values = out.setdefault(at[0], (name, []))
+            values.append(value)
+        elif ".experts." in name:
+            continue
+        elif name.endswith("shared_expert_gate.weight"):
+            out[gguf_name(name, c)] = (name, value[0])
+        else:
+            out[gguf_name(name, c)] = (name, value)
+    out |= {to: (name, value) for to, name, value in models_gpt_oss.apart(weights) if c["model_type"] == "gpt_oss"}
+    return {to: (name, np.stack(value) if isinstance(value, list) else value) for to, (name, value) in out.items()}
 
 
 def gguf_name(name, c):
+    if name.endswith(".sinks"):
+        return f"blk.{name.split('.')[2]}.attn_sinks.weight"
     module, leaf = name.rsplit(".", 1)
     if module in GLOBAL:
         return f"{GLOBAL[module]}.{leaf}"
@@ -121,6 +161,16 @@ def add_metadata(w, c):
         w.add_rope_scaling_orig_ctx_len(s["original_max_position_embeddings"])
         w.add_rope_scaling_yarn_beta_fast(s["beta_fast"])
         w.add_rope_scaling_yarn_beta_slow(s["beta_slow"])
+    if c["model_type"] in models_families.MIXTURES:
+        w.add_expert_count(c.get("num_experts") or c["num_local_experts"])
+        w.add_expert_used_count(c["num_experts_per_tok"])
+        if "moe_intermediate_size" in c:
+            w.add_expert_feed_forward_length(c["moe_intermediate_size"])
+        if "shared_expert_intermediate_size" in c:
+            w.add_expert_shared_feed_forward_length(c["shared_expert_intermediate_size"])
+    if c["model_type"] == "gpt_oss":
+        w.add_sliding_window(c["sliding_window"])
+        w.add_expert_feed_forward_length(c["intermediate_size"])
     add_tokenizer(w)
 
 
@@ -172,12 +222,12 @@ def write(path, spec, weights, deviation, rng):
     if c["model_type"] == "phi3":
         for which in ("long", "short"):
             w.add_tensor(f"rope_factors_{which}.weight", np.array(c["rope_scaling"][f"{which}_factor"], np.float32))
-    for name, value in arranged(weights, c):
+    for to, (name, value) in stacked(arranged(weights, c), c).items():
         if heads := heads_of(name, c):
             value = reorder(value, heads, to_pairs=True)
-        to = name if name.startswith("blk.") else gguf_name(name, c)
-        quantized = value.ndim == 2 and "conv1d" not in to
-        kind = Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types] if quantized else Ggml.F32
+        # llama.cpp keeps routers in F32.
+        plain = value.ndim < 2 or "ffn_gate_inp" in to or to.endswith(".bias") or "conv1d" in to
+        kind = Ggml.F32 if plain else Ggml[types[to.split(".")[-2]] if isinstance(types, dict) else types]
         if kind in FACTORS:
             w.add_tensor(to, random_blocks(value.shape, kind, deviation(name), rng), raw_dtype=kind)
         elif kind == Ggml.F32:
@@ -217,6 +267,15 @@ def dequantize(path, c):
         return quants.dequantize(t.data, t.tensor_type).astype(np.float32)
 
     for name, shape in models_families.shapes(c).items():
+        if at := expert_of(name):
+            t = found[at[0]]
+            value = quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(-1, *shape)
+            out[name] = value[at[1]].copy()
+            continue
+        if ".experts." in name:
+            inner = lambda t: quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(t.shape[::-1])
+            out[name] = models_gpt_oss.together(name, shape, lambda of: inner(found[of]))
+            continue
         if models_delta.has(c) and ".layers." in name and (value := models_delta.from_gguf(name, shape, take, c)) is not None:
             out[name] = value
             continue
@@ -225,6 +284,7 @@ def dequantize(path, c):
         out[name] = reorder(value, heads, to_pairs=False) if heads else value.copy()
         if models_families.less_one(name, c):
             out[name] -= 1
+    found = {name: t for name, t in found.items() if "_exps." not in name}
     assert set(found) <= {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}, found.keys()
     return out
 

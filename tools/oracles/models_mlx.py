@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from mlx_lm.models.cache import make_prompt_cache
 
-KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text")
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text",
+         "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
 """The families that mlx-lm runs; of Qwen3-Next it runs none without experts."""
 OVERRIDES = {"embed_tokens": (6, 64), "lm_head": (8, 32), "q_proj": (5, 64), "k_proj": (2, 32), "v_proj": (6, 64), "o_proj": (3, 32),
              "down_proj": (2, 64)}
@@ -53,7 +54,7 @@ def convert(source, folder, spec):
 
 def unpack(words, bits):
     """Codes of rows that are one little-endian bit stream each."""
-    stream = np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little").reshape(words.shape[0], -1, bits)
+    stream = np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little").reshape(*words.shape[:-1], -1, bits)
     return stream @ (1 << np.arange(bits))
 
 
@@ -83,8 +84,22 @@ def dequantize(folder):
         scales, biases = wide(path + ".scales"), wide(path + ".biases")
         codes = unpack(np.array(tensor), numbers["bits"]).reshape(*scales.shape, numbers["group_size"])
         w = codes * scales[..., None] + biases[..., None]
-        out[name] = torch.from_numpy(w.reshape(w.shape[0], -1).astype(np.float32))
-    return {name.removeprefix("language_model."): value for name, value in out.items()}
+        out[name] = torch.from_numpy(w.reshape(*scales.shape[:-1], -1).astype(np.float32))
+    return apart({name.removeprefix("language_model."): value for name, value in out.items()})
+
+
+def apart(weights):
+    """The same with a tensor for each expert, as Hugging Face's folders have them."""
+    out = {}
+    for name, value in weights.items():
+        if ".switch_mlp." not in name:
+            out[name] = value
+            continue
+        block, part = name.removesuffix(".weight").split(".switch_mlp.")
+        if "block_sparse_moe" in block:
+            part = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}[part]
+        out |= {f"{block}.experts.{i}.{part}.weight": expert.contiguous() for i, expert in enumerate(value)}
+    return out
 
 
 def logits(folder, prompt):

@@ -220,6 +220,27 @@ fn inspect_adds_up() {
 }
 
 #[test]
+fn inspect_tells_of_experts() {
+    let model = repository_path("crates/dacapo-lm/tests/fixtures/models/gguf-qwen2-moe-q8_0/model.gguf");
+    let report = json(&["inspect", "--model", &model, "--json"]);
+    let expected =
+        serde_json::json!({"count": 5, "per_token": 2, "width": 64, "shared_width": 96, "layers": 1});
+    assert_eq!(report["experts"], expected);
+    let table = text(&["inspect", "--model", &model]);
+    let line = "experts         5 of width 64, 2 for each token, in 1 layer; one of width 96 for all tokens";
+    assert!(table.contains(line), "{table}");
+}
+
+#[test]
+fn inspect_tells_what_states_take() {
+    let model = repository_path("crates/dacapo-lm/tests/fixtures/models/hf-qwen3_5-bf16");
+    let nets = &json(&["inspect", "--model", &model, "--json"])["delta_nets"];
+    assert_eq!((nets["layers"].as_u64(), nets["state_bytes"].as_u64()), (Some(2), Some(11_264)));
+    let report = text(&["inspect", "--model", &model]);
+    assert!(report.contains("in 2 layers, 4 heads of values on 2 of keys, widths 16 and 16"), "{report}");
+}
+
+#[test]
 fn the_processor_is_a_device() {
     let devices = json(&["devices", "--json"]);
     assert_eq!(devices[0]["device"], "cpu");

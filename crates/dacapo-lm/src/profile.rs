@@ -152,7 +152,8 @@ impl Profiler<'_> {
 
     /// Takes steps as a generation does: submitted ahead of their results.
     fn decode(&mut self, steps: usize, progress: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<()> {
-        self.session.step.copy_from(&[self.session.tokens.len() as u32])?;
+        let held = self.session.tokens.len();
+        self.session.step.copy_from(&[held as u32])?;
         let graphs = (0..SLOTS.min(steps)).map(|slot| self.step(slot)).collect::<Result<Vec<_>>>()?;
         let mut running = VecDeque::new();
         let mut submitted = 0;
@@ -161,6 +162,7 @@ impl Profiler<'_> {
                 let (graph, compiled) = &graphs[submitted % SLOTS];
                 running.push_back((*graph, compiled.replay_timed()?));
                 submitted += 1;
+                self.session.cache.wrote(held + submitted);
             }
             let (graph, replay) = running.pop_front().expect("a step is running");
             self.finish(graph, &replay)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use dacapo::MappedFile;
 use dacapo_lm::Checkpoint;
 use dacapo_lm::checkpoint::{
-    Activation, Format, LinearWeight, ModelConfig, RopeScaling, TensorKind, ggml::GgmlType,
+    Activation, ExpertsConfig, Format, LinearWeight, ModelConfig, RopeScaling, TensorKind, ggml::GgmlType,
 };
 use files::{TINY_CONFIG, safetensors, safetensors_with_header, tiny_gguf, tiny_mlx};
 use serde_json::{Value, json};
@@ -50,6 +50,46 @@ fn mlx_modules_are_listed_or_inferred() {
         RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original: 8 };
     assert_eq!(config.rope.scaling, llama3);
     assert!(!config.rope.interleaved);
+}
+
+#[test]
+fn layers_with_experts_are_those_of_the_configuration() {
+    let experts = |config: Value| parse(config).experts.expect("has experts");
+    let qwen3 = json!({
+        "model_type": "qwen3_moe", "num_hidden_layers": 6, "num_experts": 16, "num_experts_per_tok": 3,
+        "moe_intermediate_size": 96, "norm_topk_prob": true, "decoder_sparse_step": 2, "mlp_only_layers": [3]
+    });
+    let expected = ExpertsConfig {
+        count: 16,
+        chosen: 3,
+        width: 96,
+        normalized: true,
+        shared_width: None,
+        layers: vec![false, true, false, false, false, true],
+    };
+    assert_eq!(experts(qwen3), expected);
+    // As transformers 5 writes it, and defaults of the classes.
+    let qwen2 = json!({"model_type": "qwen2_moe", "num_hidden_layers": 2, "num_local_experts": 7});
+    let expected = ExpertsConfig {
+        count: 7,
+        chosen: 4,
+        width: 1408,
+        normalized: false,
+        shared_width: Some(5632),
+        layers: vec![true; 2],
+    };
+    assert_eq!(experts(qwen2), expected);
+    let mixtral = json!({"model_type": "mixtral", "num_hidden_layers": 1, "intermediate_size": 64});
+    let expected = ExpertsConfig {
+        count: 8,
+        chosen: 2,
+        width: 64,
+        normalized: true,
+        shared_width: None,
+        layers: vec![true],
+    };
+    assert_eq!(experts(mixtral), expected);
+    assert!(parse(json!({"model_type": "qwen3"})).experts.is_none());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use support::{Differences, F16_CACHE, F32, device, load, logits};
 
 /// One fixture of each kind: dense and quantized, rotary pairs of both orders, sliding windows, biases, norms of heads, and
 /// what is special about each family.
-const VARIED: [&str; 15] = [
+const VARIED: [&str; 19] = [
     "hf-mistral-bf16",
     "mlx-llama-q4-g64-bf16",
     "mlx-qwen2-q8-g32-f16",
@@ -25,6 +25,10 @@ const VARIED: [&str; 15] = [
     "hf-olmo2-bf16",
     "mlx-smollm3-q6-g32-bf16",
     "hf-granite-bf16",
+    "mlx-mixtral-q4-g32-bf16",
+    "hf-qwen2-moe-f16",
+    "gguf-qwen3-moe-q4_0",
+    "hf-gpt-oss-mxfp4",
     "hf-qwen3_5-bf16",
     "mlx-qwen3_5-images-q4-g32-bf16",
     "gguf-qwen3-next-q4_0",

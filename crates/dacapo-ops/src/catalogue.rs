@@ -3,8 +3,9 @@
 use dacapo::Kernel;
 
 use crate::ops::{
-    activation, advance, argmax, attention, copy, depthwise_conv, elementwise, embed, fused, gated_delta,
-    kv_write, layer_norm, matmul, place, quantize, repack, rms_norm, rope, sample, softmax, top_k,
+    activation, advance, argmax, attention, copy, depthwise_conv, elementwise, embed, experts, fused,
+    gated_delta, kv_write, layer_norm, matmul, place, quantize, repack, rms_norm, rope, route, sample,
+    softmax, top_k,
 };
 
 /// Every kernel of this crate.
@@ -25,6 +26,7 @@ pub static CATALOGUE: &[&Kernel] = &[
     &repack::REPACK_AFFINE,
     &activation::ACTIVATE,
     &activation::GATED,
+    &activation::GATED_CLAMPED,
     &advance::ADVANCE,
     &argmax::ARGMAX,
     &attention::ATTENTION,
@@ -49,6 +51,14 @@ pub static CATALOGUE: &[&Kernel] = &[
     &elementwise::SCALE_IN_PLACE,
     &elementwise::SOFTCAP,
     &elementwise::SOFTCAP_IN_PLACE,
+    &experts::EXPERTS_BIAS,
+    &experts::EXPERTS_GROUP,
+    &experts::EXPERTS_SUM,
+    &experts::EXPERTS_SUM_SHARED,
+    &experts::MATMUL_EXPERTS,
+    &experts::MATMUL_EXPERTS_INT8,
+    &experts::MATMUL_EXPERTS_GROUPED,
+    &experts::MATMUL_EXPERTS_GROUPED_INT8,
     &fused::gated_quantize::GATED_Q8,
     &fused::norm_quantize::RMS_NORM_Q8,
     &fused::norm_quantize::RMS_NORM_ADD_Q8,
@@ -65,6 +75,8 @@ pub static CATALOGUE: &[&Kernel] = &[
     &rms_norm::RMS_NORM_UNIT,
     &rms_norm::RMS_NORM_UNIT_IN_PLACE,
     &rope::ROPE,
+    &route::ROUTE,
+    &route::ROUTE_BIAS,
     &sample::SAMPLE,
     &sample::SAMPLE_BIAS,
     &softmax::SOFTMAX,

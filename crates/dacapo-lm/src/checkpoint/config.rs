@@ -7,18 +7,22 @@ use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 13] = [
+pub const ARCHITECTURES: [&str; 17] = [
     "bert",
     "gemma2",
     "gemma3",
+    "gpt-oss",
     "granite",
     "llama",
     "mistral",
+    "mixtral",
     "olmo2",
     "phi3",
     "qwen2",
+    "qwen2moe",
     "qwen3",
     "qwen35",
+    "qwen3moe",
     "qwen3next",
     "smollm3",
 ];
@@ -78,6 +82,8 @@ pub struct ModelConfig {
     pub delta_nets: Option<DeltaNets>,
     /// Activation inside the MLP.
     pub hidden_act: Activation,
+    /// The experts of layers that have some instead of an MLP.
+    pub experts: Option<ExpertsConfig>,
     /// What attention's scores are multiplied by before the softmax.
     pub attention_scale: f64,
     /// Scores become `cap * tanh(score / cap)` (Gemma 2).
@@ -96,6 +102,23 @@ pub struct ModelConfig {
     pub bos_id: Option<u32>,
     /// The tokens that end one, from every place that names some.
     pub eos_ids: Vec<u32>,
+}
+
+/// A mixture of experts: MLPs of which each token goes through a few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertsConfig {
+    /// How many there are.
+    pub count: usize,
+    /// How many each token goes through.
+    pub chosen: usize,
+    /// Width inside one.
+    pub width: usize,
+    /// Whether the weights of a token's experts add up to 1.
+    pub normalized: bool,
+    /// Width inside the expert that every token goes through besides, if there is one.
+    pub shared_width: Option<usize>,
+    /// For each layer, whether it has experts; the others have an MLP.
+    pub layers: Vec<bool>,
 }
 
 /// Gated delta nets (Yang, Kautz and Hatamizadeh, 2024): which layers they are, and their widths.
@@ -253,6 +276,10 @@ impl ModelConfig {
         if self.head_dim as u64 * self.heads as u64 > LIMIT {
             return fail(keys.head_dim, format!("at most {} for all heads", LIMIT), self.head_dim);
         }
+        if let Some(experts) = self.experts.as_ref().filter(|e| e.chosen > e.count) {
+            let expected = format!("at most the {} experts that there are", experts.count);
+            return fail(keys.chosen_experts, expected, experts.chosen);
+        }
         if let Some(id) = self.bos_id.filter(|&id| id as usize >= self.vocab_size) {
             return fail(keys.bos, format!("a token below {}", self.vocab_size), id as usize);
         }
@@ -267,6 +294,7 @@ pub(super) struct Keys<'a> {
     pub(super) rope_dims: &'a str,
     pub(super) delta_heads: &'a str,
     pub(super) bos: &'a str,
+    pub(super) chosen_experts: &'a str,
 }
 
 /// Refuses a count outside `range`.

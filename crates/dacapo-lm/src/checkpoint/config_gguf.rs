@@ -93,12 +93,14 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     let architecture = gguf
         .str("general.architecture")?
         .ok_or_else(|| Error::config(path, "general.architecture", "an architecture's name", "nothing"))?;
-    let family =
-        families::by_gguf(architecture).ok_or_else(|| Error::unknown_architecture(path, architecture))?;
     let keyed = Keyed { gguf, architecture };
-    if let Some(experts) = keyed.count("expert_count", LIMIT).unwrap_or(None) {
-        return Err(Error::unknown_architecture(path, &format!("{architecture} with {experts} experts")));
-    }
+    let experts = keyed.count("expert_count", LIMIT).unwrap_or(None);
+    let family = families::by_gguf(architecture, experts.is_some()).ok_or_else(|| {
+        match experts.filter(|_| families::by_gguf(architecture, false).is_some()) {
+            None => Error::unknown_architecture(path, architecture),
+            Some(count) => Error::unknown_architecture(path, &format!("{architecture} with {count} experts")),
+        }
+    })?;
     let hidden_size = keyed.required("embedding_length", LIMIT)?;
     // Layers that foresee further tokens stand behind the others, and are not run.
     let foreseeing = keyed.gguf.unsigned(&keyed.key("nextn_predict_layers"))?.unwrap_or(0);
@@ -117,7 +119,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
     let has = |name: &str| checkpoint.tensor(name).is_some();
     let (bos_id, eos_ids) = token_ids(gguf)?;
     let mut config = ModelConfig {
-        architecture: architecture.to_string(),
+        architecture: family.name.to_string(),
         hidden_size,
         intermediate_size: keyed.required("feed_forward_length", LIMIT)?,
         layers,
@@ -144,6 +146,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
         sliding_windows: vec![window; layers],
         delta_nets: None,
         hidden_act: Activation::Silu,
+        experts: None,
         attention_scale: keyed.positive("attention.scale")?.unwrap_or((head_dim as f64).powf(-0.5)),
         attention_softcap: None,
         logit_softcap: None,
@@ -163,6 +166,7 @@ pub(super) fn parse(gguf: &Gguf, checkpoint: &Checkpoint) -> Result<ModelConfig>
             rope_dims: &keyed.key("rope.dimension_count"),
             delta_heads: &keyed.key("ssm.time_step_rank"),
             bos: "tokenizer.ggml.bos_token_id",
+            chosen_experts: &keyed.key("expert_used_count"),
         },
     )?;
     Ok(config)

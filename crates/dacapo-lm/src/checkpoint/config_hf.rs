@@ -65,6 +65,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         sliding_windows: vec![None; layers],
         delta_nets: None,
         hidden_act: activation(&fields, "hidden_act", Activation::Silu)?,
+        experts: None,
         attention_scale: (head_dim as f64).powf(-0.5),
         attention_softcap: None,
         logit_softcap: None,
@@ -82,6 +83,7 @@ pub(super) fn parse(path: &Path, config: &Value, generation: Option<&Value>) -> 
         rope_dims: "partial_rotary_factor",
         delta_heads: "linear_num_value_heads",
         bos: "bos_token_id",
+        chosen_experts: "num_experts_per_tok",
     };
     parsed.check(path, &keys)?;
     Ok(parsed)

@@ -6,6 +6,7 @@
 mod config;
 mod config_gguf;
 mod config_hf;
+mod experts;
 mod families;
 mod fields;
 mod folder;
@@ -26,7 +27,8 @@ use std::sync::Arc;
 use dacapo::MappedFile;
 use serde_json::Value;
 
-pub use config::{ARCHITECTURES, Activation, DeltaNets, ModelConfig, RopeConfig, RopeScaling};
+pub use config::{ARCHITECTURES, Activation, DeltaNets, ExpertsConfig, ModelConfig, RopeConfig, RopeScaling};
+pub(crate) use experts::ExpertSource;
 pub(crate) use families::is_permuted;
 pub use quantization::{LinearSource, LinearWeight};
 pub use tensor::{Tensor, TensorKind};

@@ -5,7 +5,7 @@ const GLOBAL: [(&str, &str); 3] =
     [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 
 /// Parts of a layer: GGUF, Hugging Face.
-const LAYER: [(&str, &str); 11] = [
+const LAYER: [(&str, &str); 19] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
@@ -17,6 +17,32 @@ const LAYER: [(&str, &str); 11] = [
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
+    ("ffn_gate_inp", "mlp.gate"),
+    ("ffn_gate_exps", "mlp.switch_mlp.gate_proj"),
+    ("ffn_up_exps", "mlp.switch_mlp.up_proj"),
+    ("ffn_down_exps", "mlp.switch_mlp.down_proj"),
+    ("ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
+    ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
+    ("ffn_up_shexp", "mlp.shared_expert.up_proj"),
+    ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
+];
+
+/// gpt-oss's experts, and its other names.
+const GPT_OSS: [(&str, &str); 6] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("attn_sinks", "self_attn.sinks"),
+    ("ffn_gate_inp", "mlp.router"),
+    ("ffn_gate_exps", "mlp.experts.gate_proj"),
+    ("ffn_up_exps", "mlp.experts.up_proj"),
+    ("ffn_down_exps", "mlp.experts.down_proj"),
+];
+
+/// Mixtral's experts.
+const SPARSE: [(&str, &str); 4] = [
+    ("ffn_gate_inp", "block_sparse_moe.gate"),
+    ("ffn_gate_exps", "block_sparse_moe.switch_mlp.gate_proj"),
+    ("ffn_up_exps", "block_sparse_moe.switch_mlp.up_proj"),
+    ("ffn_down_exps", "block_sparse_moe.switch_mlp.down_proj"),
 ];
 
 /// Parts of layers that also normalize what attention and MLP give; the norm before the MLP has another name then.
@@ -72,6 +98,8 @@ fn special(architecture: &str) -> &'static [(&'static str, &'static str)] {
     match architecture {
         "gemma2" | "gemma3" | "olmo2" => &NORMED_AFTER,
         "phi3" => &FUSED,
+        "llama" => &SPARSE,
+        "gpt-oss" => &GPT_OSS,
         "qwen35" | "qwen3next" => &DELTA,
         _ => &[],
     }
@@ -189,6 +217,12 @@ mod tests {
             ("olmo2", "post_ffw_norm", "post_feedforward_layernorm"),
             ("phi3", "ffn_up", "mlp.gate_up_proj"),
             ("phi3", "attn_qkv", "self_attn.qkv_proj"),
+            ("llama", "ffn_gate_inp", "block_sparse_moe.gate"),
+            ("llama", "ffn_up", "mlp.up_proj"),
+            ("gpt-oss", "attn_sinks", "self_attn.sinks"),
+            ("gpt-oss", "ffn_up_exps", "mlp.experts.up_proj"),
+            ("qwen2moe", "ffn_down_exps", "mlp.switch_mlp.down_proj"),
+            ("qwen2moe", "ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
             ("qwen35", "attn_qkv", "linear_attn.in_proj_qkv"),
             ("qwen35", "post_attention_norm", "post_attention_layernorm"),
             ("qwen3next", "ssm_ba", "linear_attn.in_proj_ba"),

@@ -79,7 +79,7 @@ impl Checkpoint {
     /// [`Error::MissingTensor`], [`Error::WrongShape`], [`Error::WrongType`]; [`Error::Config`] if the
     /// quantization configuration contradicts the tensors; [`Error::UnsupportedQuantization`].
     pub fn linear(&self, path: &str, n: usize, k: usize) -> Result<LinearSource<'_>> {
-        let weight = self.weight(path, n, k)?;
+        let weight = self.weight(path, &[n], k)?;
         let bias = self.tensor(&format!("{path}.bias"));
         if let Some(bias) = bias {
             check_shape(bias, &[n])?;
@@ -93,27 +93,43 @@ impl Checkpoint {
     /// # Errors
     /// As [`linear`](Self::linear).
     pub fn embedding(&self, path: &str, n: usize, k: usize) -> Result<LinearSource<'_>> {
-        Ok(LinearSource { n, k, weight: self.weight(path, n, k)?, bias: None })
+        Ok(LinearSource { n, k, weight: self.weight(path, &[n], k)?, bias: None })
     }
 
-    fn weight(&self, path: &str, n: usize, k: usize) -> Result<LinearWeight<'_>> {
+    /// The matrices `[n, k]` of `count` experts that one tensor holds, at the module path `path`.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub(crate) fn stack(&self, path: &str, count: usize, n: usize, k: usize) -> Result<LinearWeight<'_>> {
+        self.weight(path, &[count, n], k)
+    }
+
+    /// A matrix of `n` rows, or a stack of them.
+    fn weight(&self, path: &str, n: &[usize], k: usize) -> Result<LinearWeight<'_>> {
         let weight = self.require(&format!("{path}.weight"))?;
         if let Some(scales) = self.tensor(&format!("{path}.scales")) {
-            return self.affine(path, weight, scales, &[n], k, None);
+            return self.affine(path, weight, scales, n, k, None);
         }
+        let shape = [n, &[k]].concat();
         match weight.kind {
             TensorKind::U32 => Err(Error::MissingTensor {
                 path: self.path().to_path_buf(),
                 tensor: format!("{path}.scales"),
             }),
             TensorKind::Ggml(_) => {
-                check_shape(weight, &[n, k])?;
+                check_shape(weight, &shape)?;
                 Ok(LinearWeight::Ggml(weight))
             }
-            TensorKind::F8E4M3 => self.fp8(path, weight, n, k),
+            TensorKind::F8E4M3 => match *n {
+                [n] => self.fp8(path, weight, n, k),
+                _ => Err(not_among(weight, FP8, format!("shape {:?}", weight.shape))),
+            },
             _ => {
                 check_float(weight)?;
-                check_shape(weight, &[n, k])?;
+                // GGUF files have a single row as a vector.
+                if !(n == [1] && weight.shape == [k]) {
+                    check_shape(weight, &shape)?;
+                }
                 Ok(LinearWeight::Dense(weight))
             }
         }
@@ -365,7 +381,7 @@ fn not_among(tensor: &Tensor, expected: &str, found: String) -> Error {
     }
 }
 
-fn wrong_type(tensor: &Tensor, expected: &str) -> Error {
+pub(super) fn wrong_type(tensor: &Tensor, expected: &str) -> Error {
     Error::WrongType {
         path: tensor.file.path().to_path_buf(),
         tensor: tensor.file_name.clone(),

@@ -38,6 +38,8 @@ pub(crate) struct Attention {
     pub k_norm: Option<Buffer>,
     /// Rotation of queries and keys by their positions; `None` is none.
     pub rope: Option<Arc<Rope>>,
+    /// Scores without values that take part in the softmax, F32 `[H]` (gpt-oss).
+    pub sinks: Option<Buffer>,
     /// Scale, window and cap of the scores.
     pub options: dacapo_ops::AttentionOptions,
 }
@@ -81,7 +83,7 @@ impl Attention {
             pass.rope(&k, rope)?;
         }
         pass.kv_write(&k, &v, layer)?;
-        let mut attended = pass.attention(&q, layer, self.options)?;
+        let mut attended = pass.attention(&q, layer, self.sinks.as_ref(), self.options)?;
         if let Some(gate) = gate {
             attended = pass.gated(&gate, &attended, ActivationFn::Sigmoid)?;
         }

@@ -8,6 +8,7 @@ use dacapo_ops::AttentionOptions;
 use super::arch::Architecture;
 use super::blocks::{Attention, Linear, Mixer, Mlp};
 use super::load::Loader;
+use super::moe::Moe;
 use super::pass::Pass;
 use super::rope::Ropes;
 use crate::checkpoint::Activation;
@@ -37,9 +38,42 @@ pub(crate) struct Layer {
     pub after_attention: Option<Buffer>,
     /// RMSNorm before the MLP, F32 `[D]`.
     pub before_mlp: Option<Buffer>,
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
     /// RMSNorm behind it, F32 `[D]`.
     pub after_mlp: Option<Buffer>,
+}
+
+/// What follows the attention in a layer.
+#[derive(Debug)]
+pub(crate) enum FeedForward {
+    Mlp(Box<Mlp>),
+    /// Experts in the place of an MLP.
+    Moe(Box<Moe>),
+}
+
+impl From<Mlp> for FeedForward {
+    fn from(mlp: Mlp) -> Self {
+        FeedForward::Mlp(Box::new(mlp))
+    }
+}
+
+impl FeedForward {
+    /// What the configuration has in this layer, at the module path: experts, or an MLP.
+    pub fn load(loader: &mut Loader<'_>, path: &str, layer: usize) -> Result<Self> {
+        let experts = loader.config().experts.as_ref();
+        if experts.is_some_and(|experts| experts.layers.get(layer).copied().unwrap_or(true)) {
+            return Ok(FeedForward::Moe(Box::new(Moe::load(loader, path)?)));
+        }
+        Ok(Mlp::load(loader, path)?.into())
+    }
+
+    /// `x [T, D]` to `[T, D]`.
+    fn forward(&self, pass: &mut Pass<'_>, x: &Buffer) -> Result<Buffer> {
+        match self {
+            FeedForward::Mlp(mlp) => mlp.forward(pass, x),
+            FeedForward::Moe(moe) => moe.forward(pass, x),
+        }
+    }
 }
 
 impl Decoder {
@@ -71,14 +105,14 @@ impl Layer {
         loader: &mut Loader<'_>,
         path: &str,
         attention: impl Into<Mixer>,
-        mlp: Mlp,
+        mlp: impl Into<FeedForward>,
     ) -> Result<Self> {
         Ok(Layer {
             before_attention: Some(loader.norm(&format!("{path}.input_layernorm"))?),
             attention: attention.into(),
             after_attention: None,
             before_mlp: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
-            mlp,
+            mlp: mlp.into(),
             after_mlp: None,
         })
     }
@@ -129,7 +163,7 @@ impl Attention {
             ..AttentionOptions::causal(c.attention_scale as f32)
         };
         let rope = ropes.of_layer(c, layer);
-        Ok(Attention { q, k, v, gate: None, o, q_norm: None, k_norm: None, rope, options })
+        Ok(Attention { q, k, v, gate: None, o, q_norm: None, k_norm: None, rope, sinks: None, options })
     }
 
     /// With an RMSNorm over each head of queries and keys.
@@ -144,18 +178,22 @@ impl Attention {
 impl Mlp {
     /// The gated MLP at the module path.
     pub fn load(loader: &mut Loader<'_>, path: &str) -> Result<Self> {
-        let c = loader.config();
-        let (d, i, bias) = (c.hidden_size, c.intermediate_size, c.mlp_bias);
-        let gate = loader.linear(&format!("{path}.gate_proj"), i, d, bias)?;
-        let up = loader.linear(&format!("{path}.up_proj"), i, d, bias)?;
+        let width = loader.config().intermediate_size;
+        Self::load_width(loader, path, width)
+    }
+
+    /// The same of another width inside.
+    pub fn load_width(loader: &mut Loader<'_>, path: &str, width: usize) -> Result<Self> {
+        let (d, bias) = (loader.config().hidden_size, loader.config().mlp_bias);
+        let gate = loader.linear(&format!("{path}.gate_proj"), width, d, bias)?;
+        let up = loader.linear(&format!("{path}.up_proj"), width, d, bias)?;
         Self::around(loader, path, gate, up)
     }
 
     /// The same around projections that are loaded already.
     pub fn around(loader: &mut Loader<'_>, path: &str, gate: Linear, up: Linear) -> Result<Self> {
         let c = loader.config();
-        let down =
-            loader.linear(&format!("{path}.down_proj"), c.hidden_size, c.intermediate_size, c.mlp_bias)?;
+        let down = loader.linear(&format!("{path}.down_proj"), c.hidden_size, gate.weight.n(), c.mlp_bias)?;
         Ok(Mlp { gate, up, down, act: activation(c.hidden_act) })
     }
 }

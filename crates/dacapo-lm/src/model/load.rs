@@ -1,5 +1,7 @@
 //! Loading: from a checkpoint's tensors to weights on a device.
 
+mod experts;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -242,23 +244,7 @@ impl<'a> Loader<'a> {
         parts: &[Tensor],
         buffers: Vec<Buffer>,
     ) -> Result<Weight> {
-        let mut buffers = buffers.into_iter();
-        let codes = buffers.next().expect("every weight has codes");
-        let (scales, biases) = (buffers.next(), buffers.next());
-        // Formats without biases have none of any length.
-        let nothing = codes.slice_view(0, &[0])?;
-        let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
-        let weight =
-            Weight::load(&self.host, &WeightSource { format, n, k, codes, scales }).map_err(|error| {
-                match error {
-                    dacapo::Error::OutOfMemory { .. } => no_room(error, &parts[0]),
-                    error => Error::BadWeight {
-                        path: parts[0].file.path().to_path_buf(),
-                        tensor: parts[0].file_name.clone(),
-                        reason: error.to_string(),
-                    },
-                }
-            })?;
+        let weight = self.on_host(format, n, k, parts, buffers)?;
         let weight = match self.device.info().backend {
             // They have just been written: they are there.
             BackendKind::Cpu => weight,
@@ -268,12 +254,42 @@ impl<'a> Loader<'a> {
                 weight
             }
         };
+        self.release(parts);
+        self.weight_bytes += weight.byte_len() as u64;
+        Ok(weight)
+    }
+
+    /// The weight `[n, k]` of these tensors, in panels, on the processor.
+    fn repack(&self, format: Format, parts: &[Tensor], n: usize, k: usize) -> Result<Weight> {
+        let buffers = parts.iter().map(|t| self.host.map(&t.file, t.offset, DType::U8, &[t.len]));
+        self.on_host(format, n, k, parts, buffers.collect::<dacapo::Result<Vec<_>>>()?)
+    }
+
+    /// As [`repack`](Self::repack), of what is in these buffers.
+    fn on_host(
+        &self,
+        format: Format,
+        n: usize,
+        k: usize,
+        parts: &[Tensor],
+        buffers: Vec<Buffer>,
+    ) -> Result<Weight> {
+        let mut buffers = buffers.into_iter();
+        let codes = buffers.next().expect("every weight has codes");
+        let (scales, biases) = (buffers.next(), buffers.next());
+        // Formats without biases have none of any length.
+        let nothing = codes.slice_view(0, &[0])?;
+        let scales = scales.map(|scales| (scales, biases.unwrap_or(nothing)));
+        Weight::load(&self.host, &WeightSource { format, n, k, codes, scales })
+            .map_err(|error| bad_weight(error, &parts[0]))
+    }
+
+    /// Gives back the pages of tensors that have been read, and counts them.
+    fn release(&mut self, parts: &[Tensor]) {
         for tensor in parts {
             tensor.file.release(tensor.offset..tensor.offset + tensor.len);
             self.count(tensor);
         }
-        self.weight_bytes += weight.byte_len() as u64;
-        Ok(weight)
     }
 
     /// The weight that these tensors became, on the device. Large ones tell on the way how far they are.
@@ -326,7 +342,12 @@ impl<'a> Loader<'a> {
 /// What these rows of a weight need of its tensors.
 fn parts_of_rows(format: Format, parts: &[&Tensor], rows: &Range<usize>) -> Result<Vec<Tensor>> {
     let Format::Fp8 { .. } = format else {
-        return Ok(parts.iter().map(|tensor| tensor.rows(rows.clone())).collect());
+        // A vector stands for a single row.
+        let some = |tensor: &&Tensor| match tensor.shape.len() {
+            1 => (*tensor).clone(),
+            _ => tensor.rows(rows.clone()),
+        };
+        return Ok(parts.iter().map(some).collect());
     };
     let [codes, scales] = parts else { unreachable!("codes and scales") };
     if !rows.start.is_multiple_of(FP8_BLOCK) {
@@ -386,6 +407,18 @@ fn ggml_format(tensor: &Tensor) -> Result<Format> {
         }
     };
     Ok(Format::Ggml(format))
+}
+
+/// Why a weight could not be loaded.
+fn bad_weight(error: dacapo::Error, tensor: &Tensor) -> Error {
+    match error {
+        dacapo::Error::OutOfMemory { .. } => no_room(error, tensor),
+        error => Error::BadWeight {
+            path: tensor.file.path().to_path_buf(),
+            tensor: tensor.file_name.clone(),
+            reason: error.to_string(),
+        },
+    }
 }
 
 /// Memory that a tensor did not get; other errors as they are.

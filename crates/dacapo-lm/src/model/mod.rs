@@ -6,6 +6,7 @@ pub(crate) mod cache;
 mod decoder;
 mod delta_net;
 pub(crate) mod load;
+mod moe;
 pub(crate) mod pass;
 pub(crate) mod rope;
 

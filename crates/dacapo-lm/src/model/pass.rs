@@ -1,7 +1,9 @@
 //! A forward pass being recorded: the operations that architectures are written in.
 
 use dacapo::{Buffer, CommandEncoder, DType};
-use dacapo_ops::{Activation, ActivationFn, AttentionOptions, DeltaInputs, Int8Buffers};
+use dacapo_ops::{
+    Activation, ActivationFn, AttentionOptions, DeltaInputs, Experts, Int8Buffers, RouteOptions, Routed,
+};
 
 use super::blocks::Linear;
 use super::cache::KvCache;
@@ -59,7 +61,12 @@ impl<'a> Pass<'a> {
 
     /// A value of the pass, F32 `[T, width]`.
     fn value(&self, width: usize) -> Result<Buffer> {
-        Ok(self.encoder.device().transient(DType::F32, &[self.io.tokens.len(), width])?)
+        self.rows(self.io.tokens.len(), width)
+    }
+
+    /// A value of the pass, F32 `[rows, width]`.
+    fn rows(&self, rows: usize, width: usize) -> Result<Buffer> {
+        Ok(self.encoder.device().transient(DType::F32, &[rows, width])?)
     }
 
     fn stream(&self) -> Buffer {
@@ -144,7 +151,12 @@ impl<'a> Pass<'a> {
 
     /// `x [T, K]` as the input of these layers: quantized once for all that can take it so.
     pub fn activation(&mut self, x: &Buffer, layers: &[&Linear]) -> Result<Activation> {
-        if self.exact || !layers.iter().any(|layer| layer.weight.takes_int8()) {
+        self.rounded(x, layers.iter().any(|layer| layer.weight.takes_int8()))
+    }
+
+    /// `x` quantized where that is `wanted` and passes do so.
+    fn rounded(&mut self, x: &Buffer, wanted: bool) -> Result<Activation> {
+        if self.exact || !wanted {
             return Ok(Activation::exact(x));
         }
         let int8 = Int8Buffers::transient(self.encoder.device(), x.len())?;
@@ -188,11 +200,68 @@ impl<'a> Pass<'a> {
     }
 
     /// Causal attention of the queries `[T, H, hd]` over the layer's cache, `[T, H * hd]`.
-    pub fn attention(&mut self, q: &Buffer, layer: usize, options: AttentionOptions) -> Result<Buffer> {
+    pub fn attention(
+        &mut self,
+        q: &Buffer,
+        layer: usize,
+        sinks: Option<&Buffer>,
+        options: AttentionOptions,
+    ) -> Result<Buffer> {
         let (k_cache, v_cache) = self.io.cache.layer(layer);
         let out = self.value(self.config.heads * self.config.head_dim)?;
         let heads = self.heads(&out)?;
-        dacapo_ops::attention(self.encoder, q, k_cache, v_cache, self.io.step, None, &heads, options)?;
+        dacapo_ops::attention(self.encoder, q, k_cache, v_cache, self.io.step, sinks, &heads, options)?;
+        Ok(out)
+    }
+
+    /// `x W^T + b`, `[T, N]`, of activations as they are.
+    pub fn exact_linear(&mut self, x: &Buffer, layer: &Linear) -> Result<Buffer> {
+        self.linear(&Activation::exact(x), layer)
+    }
+
+    /// The `k` experts of each token that a router's logits `[T, E]` choose, and their weights, `[T, k]`.
+    pub fn route(&mut self, logits: &Buffer, k: usize, options: RouteOptions) -> Result<(Routed, Buffer)> {
+        let weights = self.value(k)?;
+        let ids = self.encoder.device().transient(DType::U32, weights.shape())?;
+        dacapo_ops::route(self.encoder, logits, None, &ids, &weights, options)?;
+        let routed = Routed::new(self.encoder, &ids, logits.shape()[1], true)?;
+        Ok((routed, weights))
+    }
+
+    /// `x` as the input of these experts, as [`activation`](Self::activation) gives it to layers.
+    pub fn experts_activation(&mut self, x: &Buffer, experts: &[&Experts]) -> Result<Activation> {
+        self.rounded(x, experts.iter().any(|experts| experts.takes_int8()))
+    }
+
+    /// The products with the experts of each token, `[T * k, N]`: of `x` `[T, K]`, or of a row for each of them, `[T * k, K]`.
+    pub fn experts(&mut self, x: &Activation, experts: &Experts, routed: &Routed) -> Result<Buffer> {
+        let out = self.rows(routed.ids().len(), experts.n())?;
+        dacapo_ops::matmul_experts(self.encoder, x, experts, routed, &out)?;
+        Ok(out)
+    }
+
+    /// Adds the bias of each row's expert, `[E, N]`, to `[T * k, N]`.
+    pub fn experts_bias(&mut self, y: &Buffer, bias: &Buffer, routed: &Routed) -> Result<()> {
+        Ok(dacapo_ops::experts_bias(self.encoder, y, bias, routed)?)
+    }
+
+    /// gpt-oss's gated unit, of as many rows.
+    pub fn gated_clamped(&mut self, gate: &Buffer, up: &Buffer, alpha: f32, limit: f32) -> Result<Buffer> {
+        let out = self.rows(gate.shape()[0], gate.shape()[1])?;
+        dacapo_ops::gated_clamped(self.encoder, gate, up, &out, alpha, limit)?;
+        Ok(out)
+    }
+
+    /// What the experts of each token give, `[T * k, D]`, weighted and added up, `[T, D]`; and what an expert of all tokens
+    /// gives, `[T, D]`, behind its gate, `[T, 1]`.
+    pub fn experts_sum(
+        &mut self,
+        y: &Buffer,
+        weights: &Buffer,
+        shared: Option<(&Buffer, &Buffer)>,
+    ) -> Result<Buffer> {
+        let out = self.value(y.shape()[1])?;
+        dacapo_ops::experts_sum(self.encoder, y, weights, shared, &out)?;
         Ok(out)
     }
 
@@ -222,9 +291,9 @@ impl<'a> Pass<'a> {
         Ok(out)
     }
 
-    /// `act(gate) * up`, `[T, I]`.
+    /// `act(gate) * up`, of as many rows.
     pub fn gated(&mut self, gate: &Buffer, up: &Buffer, act: ActivationFn) -> Result<Buffer> {
-        let out = self.value(gate.shape()[1])?;
+        let out = self.rows(gate.shape()[0], gate.shape()[1])?;
         dacapo_ops::gated(self.encoder, gate, up, &out, act)?;
         Ok(out)
     }

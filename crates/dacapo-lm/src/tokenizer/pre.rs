@@ -1,7 +1,7 @@
 //! Pre-tokenizers of byte-level models, by the names that GGUF's `tokenizer.ggml.pre` gives them.
 //!
 //! Names and meaning are llama.cpp's; the patterns are those of the models' own tokenizers: GPT-2, Llama 3,
-//! Qwen2, StarCoder, DeepSeek, Mistral's Tekken and GPT-4o.
+//! Qwen2, Qwen3.5, StarCoder, DeepSeek, Mistral's Tekken and GPT-4o.
 
 use serde_json::Value;
 
@@ -21,13 +21,14 @@ pub(super) struct PreTokenizer {
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
 /// The names that are known, for messages.
 pub(super) const NAMES: &str =
-    "default, gpt-2, llama-bpe, qwen2, smollm, starcoder, tekken, gpt-4o, deepseek-v3";
+    "default, gpt-2, llama-bpe, qwen2, qwen35, smollm, starcoder, tekken, gpt-4o, deepseek-v3";
 
 /// The pre-tokenizer of this name; of the name "default" where the file has none.
 pub(super) fn find(name: &str) -> Option<PreTokenizer> {
@@ -38,6 +39,7 @@ pub(super) fn find(name: &str) -> Option<PreTokenizer> {
         "gpt-2" | "phi-2" | "gigachat" | "roberta-bpe" => plain(&[GPT2]),
         "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "dbrx" | "smaug-bpe" => starting(&[LLAMA3]),
         "qwen2" | "deepseek-r1-qwen" => PreTokenizer { nfc: true, ..plain(&[QWEN2]) },
+        "qwen35" => PreTokenizer { nfc: true, ..plain(&[QWEN35]) },
         "stablelm2" | "megrez" => plain(&[QWEN2]),
         "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" => plain(&[r"\p{N}", GPT2]),
         "tekken" => starting(&[TEKKEN]),
@@ -51,7 +53,8 @@ pub(super) fn find(name: &str) -> Option<PreTokenizer> {
 pub(crate) fn name_of(value: &Value) -> Result<&'static str, String> {
     let mut patterns = vec![];
     collect(value, &mut patterns)?;
-    let known = ["llama-bpe", "qwen2", "tekken", "gpt-4o", "deepseek-v3", "smollm", "gpt-2", "default"];
+    let known =
+        ["llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "deepseek-v3", "smollm", "gpt-2", "default"];
     known
         .into_iter()
         .find(|name| find(name).is_some_and(|pre| pre.patterns == patterns))
@@ -76,4 +79,25 @@ fn collect<'a>(value: &'a Value, patterns: &mut Vec<&'a str>) -> Result<(), Stri
         other => return Err(other.chars().take(40).collect()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{find, name_of};
+
+    /// As Qwen/Qwen3.5-9B's `tokenizer.json` has it: marks belong to words.
+    #[test]
+    fn the_pattern_of_qwen35_has_its_name() {
+        let pattern = concat!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|",
+            r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        );
+        let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "invert": false});
+        let bytes = json!({"type": "ByteLevel", "use_regex": false});
+        let found = name_of(&json!({"type": "Sequence", "pretokenizers": [split, bytes]}));
+        assert_eq!(found, Ok("qwen35"));
+        assert!(find("qwen35").is_some_and(|pre| pre.nfc));
+    }
 }

@@ -375,8 +375,23 @@ fn configurations() {
         ),
         (
             "GGUF of experts",
+            gguf(
+                GgufFile::default()
+                    .string("general.architecture", "qwen2")
+                    .u32("qwen2.expert_count", 8)
+                    .build(),
+            ),
+            &unknown("m.gguf", "qwen2 with 8 experts"),
+        ),
+        (
+            "GGUF that does not say how many experts a token has",
             gguf(tiny_gguf("llama").u32("llama.expert_count", 8).build()),
-            &unknown("m.gguf", "llama with 8 experts"),
+            "m.gguf: llama.expert_used_count: expected an integer, found nothing",
+        ),
+        (
+            "GGUF of fewer experts than a token has",
+            gguf(tiny_gguf("llama").u32("llama.expert_count", 2).u32("llama.expert_used_count", 3).build()),
+            "m.gguf: llama.expert_used_count: expected at most the 2 experts that there are, found 3",
         ),
         (
             "GGUF with a key of another type",

@@ -88,7 +88,7 @@ fn tokenizers_and_templates() {
         (
             "pre-tokenizer",
             embedded(tiny_gguf("gpt2").string("tokenizer.ggml.pre", "nothing-known")),
-            "m.gguf: tokenizer: tokenizer.ggml.pre: expected default, gpt-2, llama-bpe, qwen2, smollm, starcoder, tekken, gpt-4o, deepseek-v3, found \"nothing-known\"",
+            "m.gguf: tokenizer: tokenizer.ggml.pre: expected default, gpt-2, llama-bpe, qwen2, qwen35, smollm, starcoder, tekken, gpt-4o, deepseek-v3, found \"nothing-known\"",
         ),
         (
             "model",

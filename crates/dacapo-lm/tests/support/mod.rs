@@ -63,6 +63,9 @@ pub const F16_CACHE: Profile =
 /// As [`F16_CACHE`] with activations in blocks of int8.
 pub const INT8: Profile = Profile { name: "int8", err: 0.5, l2: 8e-2, kl_mean: 1e-2, kl_max: 5e-2 };
 
+/// As [`INT8`] where a token near the border between two experts may go to the other one.
+pub const FLIPPED: Profile = Profile { name: "int8, experts", err: 4.0, l2: 0.4, kl_mean: 0.1, kl_max: 2.0 };
+
 /// Differences between logits and a reference.
 #[derive(Debug)]
 pub struct Differences(Agreement);

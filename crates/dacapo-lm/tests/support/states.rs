@@ -60,6 +60,13 @@ pub fn check(model: &Model, name: &str) {
         expect(&mut session, &other, cached, "a text without the last token");
     }
 
+    // A profiled generation leaves behind what its tokens left.
+    session.truncate(0);
+    let profile = session.profile(&prompt, 4, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(profile.tokens, fresh(&prompt)[..5], "{name}: profiled");
+    let more = [session.tokens(), &profile.tokens[4..], &prompt[..2]].concat();
+    expect(&mut session, &more, prompt.len() + 4, "a text that goes on behind a profiled one");
+
     // Without a generation: going back reads again what is left.
     session.truncate(10);
     let found = logits(&mut session, &prompt[10..]).unwrap();

@@ -14,6 +14,8 @@ mod copies;
 mod delta;
 #[cfg_attr(any(target_vendor = "apple", metal_sim), path = "on_metal.rs")]
 mod device;
+#[path = "../vulkan/experts.rs"]
+mod experts;
 #[path = "../vulkan/fused.rs"]
 mod fused;
 #[path = "../vulkan/harness.rs"]

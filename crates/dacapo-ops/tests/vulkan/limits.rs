@@ -3,7 +3,7 @@
 use dacapo::gpu::GpuCaps;
 use dacapo::{DType, DeviceOptions};
 use dacapo_ops::quant::{Float, Format};
-use dacapo_ops::{Weight, WeightSource};
+use dacapo_ops::{Activation, Experts, Routed, Weight, WeightSource};
 
 use super::matmul::{Case, near};
 use super::weights::random_weight;
@@ -61,6 +61,20 @@ fn one_row_that_cannot_be_bound_is_named() {
     let error =
         dacapo_ops::embed(&mut encoder, &ids, &bench_weight, &out, 1.0).expect_err("refused").to_string();
     assert!(error.contains("16384 bytes") && error.contains("4096 values"), "{error}");
+}
+
+#[test]
+fn experts_that_cannot_be_bound_together_are_named() {
+    let Some(device) = device::open(small(4096)) else { return };
+    let experts = Experts::new(&device, Format::Dense(Float::F32), 3, 16, 64).unwrap();
+    let x = Activation::exact(&device.alloc(DType::F32, &[1, 64]).unwrap());
+    let (ids, out) =
+        (device.alloc(DType::U32, &[1, 1]).unwrap(), device.alloc(DType::F32, &[1, 16]).unwrap());
+    let mut encoder = device.encoder("refused").unwrap();
+    let routed = Routed::new(&mut encoder, &ids, 3, false).unwrap();
+    let error = dacapo_ops::matmul_experts(&mut encoder, &x, &experts, &routed, &out);
+    let error = error.expect_err("refused").to_string();
+    assert!(error.contains("3 experts of 4096 bytes") && error.contains("at most 4096 bytes"), "{error}");
 }
 
 /// The embedding of Llama 3.2 1B in 4 bits, which is also its head, has 148 MB; Mesa's software device binds 134.

@@ -6,6 +6,7 @@ mod attention;
 mod copies;
 mod delta;
 mod device;
+mod experts;
 mod fused;
 mod harness;
 mod large;

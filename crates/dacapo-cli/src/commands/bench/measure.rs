@@ -126,7 +126,9 @@ impl<'a> Bench<'a> {
 
     /// Brings the session to the first `depth` tokens of the pattern.
     fn go_to(&mut self, depth: usize) -> Result<()> {
-        self.session.truncate(depth);
+        // States cannot go back: what is to be read again for them is read here, where nobody takes the time.
+        let has_states = self.session.model().config().delta_nets.is_some();
+        self.session.truncate(if has_states { 0 } else { depth });
         let held = self.session.tokens().len();
         let missing = self.pattern(held, depth - held);
         if missing.is_empty() { Ok(()) } else { self.prefill(&missing) }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dacapo_lm::checkpoint::{ModelConfig, RopeScaling};
+use dacapo_lm::checkpoint::{ExpertsConfig, ModelConfig, RopeScaling};
 use dacapo_lm::{Checkpoint, Tokenizer};
 use serde::Serialize;
 
@@ -20,6 +20,8 @@ pub struct Report {
     layers: usize,
     hidden_size: usize,
     intermediate_size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<Experts>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -52,6 +54,37 @@ struct DeltaNets {
     value_dim: usize,
     /// Of all these layers, for a text of any length.
     state_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Experts {
+    count: usize,
+    per_token: usize,
+    width: usize,
+    shared_width: Option<usize>,
+    /// Layers that have experts.
+    layers: usize,
+}
+
+impl Experts {
+    fn new(config: &ExpertsConfig) -> Self {
+        Experts {
+            count: config.count,
+            per_token: config.chosen,
+            width: config.width,
+            shared_width: config.shared_width,
+            layers: config.layers.iter().filter(|&&has| has).count(),
+        }
+    }
+}
+
+impl fmt::Display for Experts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Experts { count, per_token, width, layers, .. } = self;
+        let noun = if *layers == 1 { "layer" } else { "layers" };
+        write!(f, "{count} of width {width}, {per_token} for each token, in {layers} {noun}")?;
+        self.shared_width.map_or(Ok(()), |width| write!(f, "; one of width {width} for all tokens"))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +136,7 @@ impl Report {
             layers: config.layers,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
+            experts: config.experts.as_ref().map(Experts::new),
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
@@ -213,6 +247,9 @@ impl fmt::Display for Report {
             "layers",
             format!("{}, width {}, MLP width {}", self.layers, self.hidden_size, self.intermediate_size),
         )?;
+        if let Some(experts) = &self.experts {
+            line("experts", experts.to_string())?;
+        }
         line(
             "attention",
             format!("{} heads on {} of keys and values, width {}", self.heads, self.kv_heads, self.head_dim),

@@ -6,7 +6,9 @@
 mod bert;
 mod delta;
 mod gemma;
+mod gpt_oss;
 mod llama;
+mod moe;
 mod phi3;
 mod qwen;
 
@@ -27,6 +29,8 @@ pub(super) struct Family {
     pub model_types: &'static [&'static str],
     /// Whether GGUF files of that name exist.
     pub in_gguf: bool,
+    /// Whether layers have experts.
+    pub experts: bool,
     /// Whether llama.cpp's converter permutes the rows of queries and keys so that rotary pairs are neighbours.
     pub permuted: bool,
     /// Whether a part of a head may be rotated and the rest not.
@@ -70,6 +74,10 @@ pub(super) static FAMILIES: &[Family] = &[
     delta::QWEN35,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gpt_oss::GPT_OSS,
+    moe::MIXTRAL,
+    moe::QWEN2_MOE,
+    moe::QWEN3_MOE,
     phi3::PHI3,
     bert::BERT,
 ];
@@ -84,9 +92,10 @@ pub(crate) fn is_permuted(architecture: &str) -> bool {
     FAMILIES.iter().any(|family| family.name == architecture && family.permuted)
 }
 
-/// The family that `general.architecture` means.
-pub(super) fn by_gguf(name: &str) -> Option<&'static Family> {
-    FAMILIES.iter().find(|family| family.in_gguf && family.name == name)
+/// The family that `general.architecture` means, for a file with experts or without. Mixtral's files say "llama".
+pub(super) fn by_gguf(name: &str, experts: bool) -> Option<&'static Family> {
+    let name = if name == "llama" && experts { "mixtral" } else { name };
+    FAMILIES.iter().find(|family| family.in_gguf && family.name == name && family.experts == experts)
 }
 
 /// Nothing is special.
@@ -143,6 +152,8 @@ mod tests {
         assert_eq!(names, ARCHITECTURES);
         assert_eq!(by_model_type("gemma3_text").map(|family| family.name), Some("gemma3"));
         assert_eq!(by_model_type("qwen3_5").map(|family| family.name), Some("qwen35"));
-        assert!(by_gguf("mistral").is_none() && by_gguf("gemma3").is_some());
+        assert!(by_gguf("mistral", false).is_none() && by_gguf("gemma3", false).is_some());
+        assert_eq!(by_gguf("llama", true).map(|family| family.name), Some("mixtral"));
+        assert!(by_gguf("llama", false).is_some() && by_gguf("qwen2", true).is_none());
     }
 }

@@ -106,6 +106,7 @@ impl Layer {
             o: loader.linear(&at("attention.output.dense"), d, d, true)?,
             q_norm: None,
             k_norm: None,
+            sinks: None,
             rope: None,
             options: AttentionOptions { causal: false, ..AttentionOptions::causal(c.attention_scale as f32) },
         };

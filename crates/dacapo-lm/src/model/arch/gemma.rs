@@ -24,7 +24,7 @@ pub(super) fn load(loader: &mut Loader<'_>, head_norms: bool) -> Result<Decoder>
             attention: attention.into(),
             after_attention: Some(loader.norm(&format!("{path}.post_attention_layernorm"))?),
             before_mlp: Some(loader.norm(&format!("{path}.pre_feedforward_layernorm"))?),
-            mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
+            mlp: Mlp::load(loader, &format!("{path}.mlp"))?.into(),
             after_mlp: Some(loader.norm(&format!("{path}.post_feedforward_layernorm"))?),
         })
     })

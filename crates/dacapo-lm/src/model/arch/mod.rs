@@ -2,10 +2,14 @@
 
 mod bert;
 mod gemma;
+mod gpt_oss;
 mod llama;
+mod mixtral;
 mod olmo2;
 mod phi3;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod qwen3_next;
 
 use super::load::Loader;
@@ -25,10 +29,14 @@ pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
     }
     Ok(Box::new(match loader.config().architecture.as_str() {
         "llama" | "mistral" | "qwen2" | "smollm3" | "granite" => llama::load(loader)?,
+        "qwen2moe" => qwen2_moe::load(loader)?,
         "qwen3" => qwen3::load(loader)?,
+        "qwen3moe" => qwen3_moe::load(loader)?,
         "qwen3next" | "qwen35" => qwen3_next::load(loader)?,
         "gemma2" => gemma::load(loader, false)?,
         "gemma3" => gemma::load(loader, true)?,
+        "gpt-oss" => gpt_oss::load(loader)?,
+        "mixtral" => mixtral::load(loader)?,
         "olmo2" => olmo2::load(loader)?,
         "phi3" => phi3::load(loader)?,
         other => return Err(Error::unknown_architecture(loader.path(), other)),

@@ -1,10 +1,12 @@
 //! ActivationFn functions, alone and gated.
 
+mod clamped;
 pub(crate) mod cpu;
 pub(crate) mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};
 
+pub use self::clamped::{GATED_CLAMPED, gated_clamped};
 use crate::check;
 
 /// An activation function.

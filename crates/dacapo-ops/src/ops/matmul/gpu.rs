@@ -11,28 +11,28 @@ use crate::wgsl::MATH;
 /// Most tokens of a product that is bound by reading the weights.
 const FEW: usize = 8;
 
-const PANEL: &str = include_str!("panels.wgsl");
+pub(crate) const PANEL: &str = include_str!("panels.wgsl");
 /// Panels that are one binding.
 const ONE: &str = include_str!("weight_one.wgsl");
 /// Activations that were quantized before, and those that a workgroup quantizes.
-const STORED: &str = include_str!("activations_stored.wgsl");
+pub(crate) const STORED: &str = include_str!("activations_stored.wgsl");
 const OWN: &str = include_str!("activations_own.wgsl");
-const MATVEC: &str = include_str!("matvec.wgsl");
-const MATVEC_INT8: &str = include_str!("matvec_int8.wgsl");
+pub(crate) const MATVEC: &str = include_str!("matvec.wgsl");
+pub(crate) const MATVEC_INT8: &str = include_str!("matvec_int8.wgsl");
 
-const MATVEC_EXACT: &str = include_str!("matvec_exact.wgsl");
-const MATVEC_SMALL: &str = include_str!("matvec_small.wgsl");
-const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
+pub(crate) const MATVEC_EXACT: &str = include_str!("matvec_exact.wgsl");
+pub(crate) const MATVEC_SMALL: &str = include_str!("matvec_small.wgsl");
+pub(crate) const MATVEC_DENSE: &str = include_str!("matvec_dense.wgsl");
 
-const TILE: &str = include_str!("tile.wgsl");
-const TILE_INT8: &str = include_str!("tile_int8.wgsl");
+pub(crate) const TILE: &str = include_str!("tile.wgsl");
+pub(crate) const TILE_INT8: &str = include_str!("tile_int8.wgsl");
 const ENABLE_COOP: &str = include_str!("enable_coop.wgsl");
 const COOP_OPERANDS: &str = include_str!("coop_operands.wgsl");
 const COOP_INT8: &str = include_str!("coop_int8.wgsl");
 const COOP8_INT8: &str = include_str!("coop8_int8.wgsl");
-const TILE_EXACT: &str = include_str!("tile_exact.wgsl");
-const TILE_ROWS: &str = include_str!("tile_rows.wgsl");
-const TILE_ROWS_DENSE: &str = include_str!("tile_rows_dense.wgsl");
+pub(crate) const TILE_EXACT: &str = include_str!("tile_exact.wgsl");
+pub(crate) const TILE_ROWS: &str = include_str!("tile_rows.wgsl");
+pub(crate) const TILE_ROWS_DENSE: &str = include_str!("tile_rows_dense.wgsl");
 
 /// Rows of a workgroup of the texts for many tokens, and most invocations, a quarter of them tokens: see `tile.wgsl`.
 const TILE_SIDE: usize = 64;
@@ -50,7 +50,7 @@ const MANY_INT8: usize = 1;
 /// The same on cooperative matrices of 16 by 16.
 const COOPERATIVE: usize = 2;
 /// Of one token and small weights.
-const SMALL: usize = 3;
+pub(crate) const SMALL: usize = 3;
 /// Of many tokens, on cooperative matrices of 8 by 8.
 const COOPERATIVE8: usize = 4;
 
@@ -73,9 +73,12 @@ pub(super) static EXACT: GpuTwin = GpuTwin {
     variants: &[
         Wgsl::new("matvec", &[include_str!("bind_exact_any.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC]),
         Wgsl::new("matvec_vec", &[include_str!("bind_exact_vec.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC]),
-        Wgsl::new("matvec_dense", &[include_str!("bind_exact_any.wgsl"), MATVEC_DENSE]),
+        Wgsl::new("matvec_dense", &[include_str!("bind_exact_any.wgsl"), ONE, MATVEC_DENSE]),
         Wgsl::new("tile", &[include_str!("bind_exact_any.wgsl"), ONE, PANEL, TILE, TILE_EXACT, TILE_ROWS]),
-        Wgsl::new("tile_dense", &[include_str!("bind_exact_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE]),
+        Wgsl::new(
+            "tile_dense",
+            &[include_str!("bind_exact_any.wgsl"), ONE, TILE, TILE_EXACT, TILE_ROWS_DENSE],
+        ),
     ],
     plan: plan_exact,
 };
@@ -87,14 +90,14 @@ pub(super) static EXACT_BIAS: GpuTwin = GpuTwin {
             "matvec_vec",
             &[include_str!("bind_exact_bias_vec.wgsl"), ONE, PANEL, MATVEC_EXACT, MATVEC],
         ),
-        Wgsl::new("matvec_dense", &[include_str!("bind_exact_bias_any.wgsl"), MATVEC_DENSE]),
+        Wgsl::new("matvec_dense", &[include_str!("bind_exact_bias_any.wgsl"), ONE, MATVEC_DENSE]),
         Wgsl::new(
             "tile",
             &[include_str!("bind_exact_bias_any.wgsl"), ONE, PANEL, TILE, TILE_EXACT, TILE_ROWS],
         ),
         Wgsl::new(
             "tile_dense",
-            &[include_str!("bind_exact_bias_any.wgsl"), TILE, TILE_EXACT, TILE_ROWS_DENSE],
+            &[include_str!("bind_exact_bias_any.wgsl"), ONE, TILE, TILE_EXACT, TILE_ROWS_DENSE],
         ),
     ],
     plan: plan_exact,
@@ -240,7 +243,7 @@ impl MatvecTuning {
 }
 
 /// Sets the overrides that describe quantized panels.
-fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
+pub(crate) fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
     let plan = plan.constant("BLOCKS", (k / BLOCK) as u32);
     let PanelFormat::Quantized { bits, scales } = format else { return plan };
     let plan = plan.constant("BITS", u32::from(bits));
@@ -262,7 +265,14 @@ fn panel_constants(plan: GpuPlan, format: PanelFormat, k: usize) -> GpuPlan {
 }
 
 /// `unit` is what invocations come in: subgroups, or more.
-fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize, unit: u32) -> GpuPlan {
+pub(crate) fn matvec(
+    limits: &GpuLimits,
+    format: PanelFormat,
+    n: usize,
+    k: usize,
+    tokens: usize,
+    unit: u32,
+) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     let quads = tuning.quads(limits, n.div_ceil(ROWS), k);
     let threads = tuning.threads(limits, quads, (k / BLOCK) as u32, unit);
@@ -276,7 +286,13 @@ fn matvec(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: u
 }
 
 /// A product of small weights with one token: quarters of blocks are shared, all of them at once if possible.
-fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, unit: u32) -> GpuPlan {
+pub(crate) fn matvec_small(
+    limits: &GpuLimits,
+    format: PanelFormat,
+    n: usize,
+    k: usize,
+    unit: u32,
+) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     let subgroup = limits.subgroup_size;
     let quads = tuning.quads(limits, n.div_ceil(ROWS), k).min(subgroup / 4);
@@ -291,7 +307,7 @@ fn matvec_small(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, uni
 }
 
 /// A product with dense weights, whose workgroups take one panel each.
-fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: usize) -> GpuPlan {
+pub(crate) fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: usize) -> GpuPlan {
     let tuning = MatvecTuning::of(limits);
     // Invocations that hold one k, and at least four values of k for each.
     let share = if float == Float::F32 { 4 } else { 2 };
@@ -306,7 +322,7 @@ fn matvec_dense(limits: &GpuLimits, float: Float, n: usize, k: usize, tokens: us
 
 /// A product with many tokens, whose workgroups take a square of the result. Those that read the same weights come one
 /// after the other.
-fn tiles(limits: &GpuLimits, n: usize, tokens: usize) -> GpuPlan {
+pub(crate) fn tiles(limits: &GpuLimits, n: usize, tokens: usize) -> GpuPlan {
     let threads = 1 << limits.workgroup_size.clamp(16, TILE_THREADS).ilog2();
     GpuPlan::new([tokens.div_ceil(threads as usize / 4) as u32, n.div_ceil(TILE_SIDE) as u32, 1])
         .constant("THREADS", threads)
@@ -419,7 +435,14 @@ fn plan_int8(context: &GpuContext<'_>) -> GpuPlan {
 }
 
 /// A product of few int8 activations.
-fn few(limits: &GpuLimits, format: PanelFormat, n: usize, k: usize, tokens: usize, unit: u32) -> GpuPlan {
+pub(crate) fn few(
+    limits: &GpuLimits,
+    format: PanelFormat,
+    n: usize,
+    k: usize,
+    tokens: usize,
+    unit: u32,
+) -> GpuPlan {
     if tokens == 1 && n * k <= MatvecTuning::of(limits).small && limits.subgroup_size >= 4 {
         return matvec_small(limits, format, n, k, unit);
     }

@@ -53,6 +53,7 @@ fn main(
     let first = (id.x + id.y * groups.x) * QUADS;
     if first * 4u >= p.n { return; }
     let index = subgroup * SUBGROUP + lane;
+    begin(id.z);
     let quad = first % 4u + index % QUADS;
     let panel = weight_start() + first / 4u * PANEL_VECS;
 

@@ -77,6 +77,7 @@ fn main(
     let panel = id.x + id.y * groups.x;
     if panel * 16u >= p.n { return; }
     let index = subgroup * SUBGROUP + lane;
+    begin(id.z);
     // Lines of 64 bytes from one panel to the next.
     let lines = (p.k * SHARE + 3u) / 4u;
     let start = weight_start() + panel * lines * 4u + index;

@@ -55,6 +55,7 @@ fn main(
     let first = (id.x + id.y * groups.x) * QUADS;
     if first * 4u >= p.n { return; }
     let index = subgroup * SUBGROUP + lane;
+    begin(id.z);
     let quad = first % 4u + index % QUADS;
     let part = index / QUADS % 4u;
     let slot = index / (4u * QUADS);

@@ -4,7 +4,7 @@ pub mod codes;
 mod cpu;
 pub mod dense;
 pub mod exact;
-mod gpu;
+pub(crate) mod gpu;
 pub mod many;
 pub(crate) mod normed;
 pub mod one;

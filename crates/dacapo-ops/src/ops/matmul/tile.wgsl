@@ -1,4 +1,6 @@
-// Products with many tokens: a workgroup takes 64 rows and some tokens, an invocation four of each.
+// Products with many tokens: a workgroup takes 64 rows and some tokens, an invocation four of each. The text before brings
+// `begin_tile(which, first)`, which is false where there are no tokens from `first` on; then `tile_rows()`, how many tokens
+// there are, and `source_of(token)`, whose activations one has.
 
 // Invocations of a workgroup: a quarter of them tokens.
 override THREADS: u32 = 256u;
@@ -18,7 +20,7 @@ struct Sums {
 
 // The token that stands for one of the tile: the last one for those past it, whose results are dropped.
 fn token_of(first: u32, i: u32) -> u32 {
-    return min(first + i, p.tokens - 1u);
+    return source_of(min(first + i, tile_rows() - 1u));
 }
 
 // Where the panel of one of the tile's quads begins, in units of `size`; the last one for those past it.
@@ -27,7 +29,7 @@ fn panel_of(first_row: u32, quad: u32, size: u32) -> u32 {
 }
 
 fn put_quad(token: u32, row: u32, sums: vec4<f32>) {
-    if token >= p.tokens { return; }
+    if token >= tile_rows() { return; }
     for (var r = 0u; r < 4u; r++) {
         if row + r < p.n { put(token, row + r, sums[r]); }
     }

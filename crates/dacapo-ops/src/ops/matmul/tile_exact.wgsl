@@ -19,6 +19,7 @@ fn stage_tokens(index: u32, first: u32, k: u32) {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
     let first = id.x * TILE_TOKENS;
+    if !begin_tile(id.z, first) { return; }
     let first_row = id.y * TILE_ROWS;
     let x = index % QUADS;
     let z = index / QUADS;

@@ -84,6 +84,7 @@ fn add_step(at: u32, x: u32, z: u32, start: u32, end: u32, which: u32, scale: ve
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
     let first = id.x * TILE_TOKENS;
+    if !begin_tile(id.z, first) { return; }
     let first_row = id.y * TILE_ROWS;
     let x = index % QUADS;
     let z = index / QUADS;

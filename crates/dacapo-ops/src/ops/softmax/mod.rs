@@ -1,6 +1,6 @@
 //! Softmax over rows.
 
-mod cpu;
+pub(crate) mod cpu;
 mod gpu;
 
 use dacapo::{Binding, Buffer, CommandEncoder, CpuTwin, Dispatch, Kernel, OpKind, Result};

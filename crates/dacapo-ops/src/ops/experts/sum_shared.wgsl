@@ -1,0 +1,18 @@
+struct Params { chosen: u32, width: u32, o0: u32, o1: u32, o2: u32, o3: u32, o4: u32 }
+var<immediate> p: Params;
+struct F32s { v: array<f32> }
+@group(0) @binding(0) var<storage, read> y: F32s;
+@group(0) @binding(1) var<storage, read> weights: F32s;
+@group(0) @binding(2) var<storage, read> shared_out: F32s;
+@group(0) @binding(3) var<storage, read> gate: F32s;
+@group(0) @binding(4) var<storage, read_write> out: F32s;
+
+fn length() -> u32 {
+    return arrayLength(&out.v) - p.o4 / 4u;
+}
+
+fn apply(i: u32) {
+    let token = i / p.width;
+    let sigmoid = swish(1.0, gate.v[p.o3 / 4u + token]);
+    out.v[p.o4 / 4u + i] = fma(sigmoid, shared_out.v[p.o2 / 4u + i], add_up(token, i % p.width));
+}

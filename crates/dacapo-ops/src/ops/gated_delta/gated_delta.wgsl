@@ -37,7 +37,9 @@ const WORKERS: u32 = 256u;
 
 // What each part of a column finds: of the memory recalled by the key, and the squares of key and query; then what the query
 // reads.
-var<workgroup> recalls: array<vec3<f32>, WORKERS>;
+var<workgroup> recalls: array<f32, WORKERS>;
+var<workgroup> key_squares: array<f32, WORKERS>;
+var<workgroup> query_squares: array<f32, WORKERS>;
 var<workgroup> reads: array<f32, WORKERS>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -73,27 +75,38 @@ fn main(at: Invocation) {
         let token = p.o0 / 4u + t * width;
         let q = token + shared_head * p.key_dim + first;
         let k = q + p.key_heads * p.key_dim;
-        var found = vec3<f32>(0.0);
+        var recalled = 0.0;
+        var key_square = 0.0;
+        var query_square = 0.0;
         for (var r = 0u; r < MOST_ROWS; r++) {
             if r < rows {
                 let key = qkv.v[k + r];
                 let query = qkv.v[q + r];
-                found = fma(vec3<f32>(s[r], key, query), vec3<f32>(key, key, query), found);
+                recalled = fma(s[r], key, recalled);
+                key_square = fma(key, key, key_square);
+                query_square = fma(query, query, query_square);
             }
         }
-        recalls[at.index] = found;
+        recalls[at.index] = recalled;
+        key_squares[at.index] = key_square;
+        query_squares[at.index] = query_square;
         workgroupBarrier();
-        found = vec3<f32>(0.0);
+        recalled = 0.0;
+        key_square = 0.0;
+        query_square = 0.0;
         for (var i = 0u; i < PARTS; i++) {
-            found += recalls[i * COLUMNS + in_block];
+            recalled += recalls[i * COLUMNS + in_block];
+            key_square += key_squares[i * COLUMNS + in_block];
+            query_square += query_squares[i * COLUMNS + in_block];
         }
         let gate = t * p.value_heads + head;
         let decay = exp_of(forgets * softplus(a.v[p.o1 / 4u + gate] + bias));
-        let inverse = 1.0 / sqrt(found.yz + 1e-6);
+        let inverse_key = 1.0 / sqrt(key_square + 1e-6);
+        let inverse_query = 1.0 / sqrt(query_square + 1e-6);
         var change = 0.0;
         if is_there {
             let v = qkv.v[token + 2u * p.key_heads * p.key_dim + head * p.value_dim + column];
-            change = swish(inverse.x, b.v[p.o2 / 4u + gate]) * (v - decay * inverse.x * found.x);
+            change = swish(inverse_key, b.v[p.o2 / 4u + gate]) * (v - decay * inverse_key * recalled);
         }
         var read = 0.0;
         for (var r = 0u; r < MOST_ROWS; r++) {
@@ -109,7 +122,7 @@ fn main(at: Invocation) {
             for (var i = 0u; i < PARTS; i++) {
                 read += reads[i * COLUMNS + in_block];
             }
-            out.v[p.o7 / 4u + (t * p.value_heads + head) * p.value_dim + column] = read * inverse.y * scale;
+            out.v[p.o7 / 4u + (t * p.value_heads + head) * p.value_dim + column] = read * inverse_query * scale;
         }
     }
     for (var r = 0u; r < MOST_ROWS; r++) {

@@ -1,5 +1,8 @@
 //! Which vector instructions the processor has, found once at run time.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+
 use std::sync::OnceLock;
 
 /// A set of vector instructions for which kernels have a path of their own.
@@ -11,18 +14,30 @@ pub enum Level {
     Neon,
     /// Neon with dot products of bytes.
     NeonDot,
+    /// All of that, with products of small matrices of bytes.
+    NeonI8mm,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX2 with dot products of bytes.
     AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI, beside all of AVX2.
     Avx512,
+    /// All of that, and AMX: tiles of bytes, of which the system lets this process make use.
+    Amx,
 }
 
 impl Level {
     /// Every level that there is, from plain to best.
-    pub const ALL: [Level; 6] =
-        [Level::Scalar, Level::Neon, Level::NeonDot, Level::Avx2, Level::AvxVnni, Level::Avx512];
+    pub const ALL: [Level; 8] = [
+        Level::Scalar,
+        Level::Neon,
+        Level::NeonDot,
+        Level::NeonI8mm,
+        Level::Avx2,
+        Level::AvxVnni,
+        Level::Avx512,
+        Level::Amx,
+    ];
 
     /// The best level of this processor.
     pub fn best() -> Level {
@@ -43,6 +58,9 @@ impl Level {
             levels.push(Level::Neon);
             if std::arch::is_aarch64_feature_detected!("dotprod") {
                 levels.push(Level::NeonDot);
+                if std::arch::is_aarch64_feature_detected!("i8mm") {
+                    levels.push(Level::NeonI8mm);
+                }
             }
         }
         #[cfg(target_arch = "x86_64")]
@@ -64,6 +82,10 @@ impl Level {
                 && is_x86_feature_detected!("avx512vnni")
             {
                 levels.push(Level::Avx512);
+                #[cfg(target_os = "linux")]
+                if amx::permitted() {
+                    levels.push(Level::Amx);
+                }
             }
         }
         levels
@@ -80,9 +102,11 @@ impl Level {
             Level::Scalar => "scalar",
             Level::Neon => "neon",
             Level::NeonDot => "neon-dot",
+            Level::NeonI8mm => "neon-i8mm",
             Level::Avx2 => "avx2",
             Level::AvxVnni => "avx-vnni",
             Level::Avx512 => "avx512",
+            Level::Amx => "amx",
         }
     }
 }
@@ -103,6 +127,9 @@ mod tests {
         let levels = Level::available();
         for level in Level::ALL {
             assert_eq!(level.is_available(), levels.contains(&level), "{}", level.name());
+            if !levels.contains(&level) {
+                eprintln!("skipped: tests at level {}, which this processor lacks", level.name());
+            }
         }
     }
 }

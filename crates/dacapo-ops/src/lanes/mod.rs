@@ -137,12 +137,12 @@ macro_rules! leveled {
             match $crate::lanes::usable(level) {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `usable` gives only levels whose instructions were found on this processor.
-                Level::Avx512 => unsafe { avx512($($arg),*) },
+                Level::Avx512 | Level::Amx => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 Level::Avx2 | Level::AvxVnni => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                Level::Neon | Level::NeonDot => $body($crate::lanes::neon::Neon, $($arg),*),
+                Level::Neon | Level::NeonDot | Level::NeonI8mm => $body($crate::lanes::neon::Neon, $($arg),*),
                 _ => $body($crate::lanes::scalar::Scalar, $($arg),*),
             }
         }

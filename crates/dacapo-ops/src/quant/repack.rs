@@ -43,9 +43,10 @@ pub fn repack_panel(source: &Source<'_>, panel: usize, out: &mut [u8]) -> Result
             }
         }
         PanelFormat::Quantized { bits, scales } => {
+            let all: [&[u8]; ROWS] =
+                std::array::from_fn(|lane| source.row(panel * ROWS + lane.min(rows - 1)));
+            with_codes!(source.format, interleave_codes(&all[..rows], bits, codes));
             for lane in 0..rows {
-                let row = source.row(panel * ROWS + lane);
-                with_codes!(source.format, interleave_codes(row, bits, lane, codes));
                 interleave_scales(source, panel * ROWS + lane, scales, lane, rest);
             }
         }
@@ -66,21 +67,22 @@ fn interleave_dense(row: &[u8], float: Float, lane: usize, out: &mut [u8]) {
     }
 }
 
-/// Spreads the codes of one row over a panel.
-fn interleave_codes<C: Codes>(row: &[u8], bits: u8, lane: usize, out: &mut [u8]) {
-    let mut blocks = out.chunks_exact_mut(ROWS * BLOCK / 8 * bits as usize);
-    for bytes in row.chunks_exact(C::BYTES) {
-        for (j, block) in blocks.by_ref().take(C::LEN / BLOCK).enumerate() {
-            let codes = C::codes(bytes, j);
-            let words: [u32; 8] = std::array::from_fn(|i| {
-                u32::from_le_bytes([codes[4 * i], codes[4 * i + 1], codes[4 * i + 2], codes[4 * i + 3]])
-            });
-            write_planes(words, bits, lane, block);
+/// Spreads the codes of some rows over a panel: a piece of each row after the other, as what they fill stays in the first-level
+/// cache meanwhile.
+fn interleave_codes<C: Codes>(rows: &[&[u8]], bits: u8, out: &mut [u8]) {
+    assert_eq!(C::BITS, usize::from(bits), "the codes do not have the bits of the panels");
+    let block_bytes = ROWS * BLOCK / 8 * C::BITS;
+    for (i, piece) in out.chunks_exact_mut(C::LEN / BLOCK * block_bytes).enumerate() {
+        for (lane, row) in rows.iter().enumerate() {
+            let bytes = &row[i * C::BYTES..][..C::BYTES];
+            for (j, block) in piece.chunks_exact_mut(block_bytes).enumerate() {
+                write_planes(C::words(bytes, j), C::BITS as u8, lane, block);
+            }
         }
     }
 }
 
-/// Writes the planes of 32 codes of one row; word `j` holds codes `4 j .. 4 j + 3`.
+/// Writes the planes of 32 codes of one row; word `j` holds codes `4 j .. 4 j + 3`. `bits` is a constant where this is called.
 #[inline(always)]
 fn write_planes(words: [u32; 8], bits: u8, lane: usize, block: &mut [u8]) {
     let mut lines = block.chunks_exact_mut(64);

@@ -3,14 +3,34 @@
 use super::ggml_k::{scale_min_k4, scale_q3_k};
 use super::{Ggml, ggml_iq};
 
-/// How to find codes in a row's bytes.
+/// How to find codes in a row's bytes. Codes are numbered as in the panels, unsigned.
 pub(super) trait Codes {
     /// Bytes that hold `LEN` codes.
     const BYTES: usize;
     /// Values in that many bytes: 32 or 256.
     const LEN: usize;
-    /// Codes `32 j ..` of these bytes, in the numbering of the panels (unsigned).
-    fn codes(block: &[u8], j: usize) -> [u8; 32];
+    /// Bits of a code in the panels.
+    const BITS: usize;
+    /// Codes `32 j ..` of these bytes, four to a word, one in each of its bytes, the first in the lowest.
+    fn words(block: &[u8], j: usize) -> [u32; 8];
+}
+
+/// Codes as words.
+#[inline(always)]
+fn words_of(codes: [u8; 32]) -> [u32; 8] {
+    read_words(&codes)
+}
+
+/// The first `4 N` bytes as words.
+#[inline(always)]
+fn read_words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let (bytes, _) = bytes[..4 * N].as_chunks::<4>();
+    std::array::from_fn(|i| u32::from_le_bytes(bytes[i]))
+}
+
+/// The same in each byte of a word.
+const fn each(byte: u8) -> u32 {
+    byte as u32 * 0x0101_0101
 }
 
 /// MLX affine codes.
@@ -19,129 +39,137 @@ pub(super) struct Affine<const BITS: usize>;
 impl<const BITS: usize> Codes for Affine<BITS> {
     const BYTES: usize = 4 * BITS;
     const LEN: usize = 32;
+    const BITS: usize = BITS;
 
     #[inline(always)]
-    fn codes(block: &[u8], _: usize) -> [u8; 32] {
-        let block = &block[..4 * BITS];
-        let mut out = [0; 32];
-        for (out, bytes) in out.chunks_exact_mut(8).zip(block.chunks_exact(BITS)) {
-            let mut word = [0; 8];
-            word[..BITS].copy_from_slice(bytes);
-            let word = u64::from_le_bytes(word);
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = (word >> (i * BITS)) as u8 & ((1u16 << BITS) - 1) as u8;
+    fn words(block: &[u8], _: usize) -> [u32; 8] {
+        match BITS {
+            4 => {
+                let pairs: [u32; 4] = read_words(block);
+                std::array::from_fn(|i| {
+                    let half = pairs[i / 2] >> (16 * (i % 2)) & 0xffff;
+                    let apart = (half | half << 8) & 0x00ff_00ff;
+                    (apart | apart << 4) & each(15)
+                })
+            }
+            8 => read_words(block),
+            _ => {
+                let mut out = [0; 32];
+                for (out, bytes) in out.chunks_exact_mut(8).zip(block[..4 * BITS].chunks_exact(BITS)) {
+                    let mut word = [0; 8];
+                    word[..BITS].copy_from_slice(bytes);
+                    let word = u64::from_le_bytes(word);
+                    for (i, out) in out.iter_mut().enumerate() {
+                        *out = (word >> (i * BITS)) as u8 & ((1u16 << BITS) - 1) as u8;
+                    }
+                }
+                words_of(out)
             }
         }
-        out
     }
 }
 
 /// Low four bits of the formats with blocks of 32.
 #[inline(always)]
-fn nibbles(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    let (low, high) = out.split_at_mut(16);
-    for ((low, high), byte) in low.iter_mut().zip(high).zip(&bytes[..16]) {
-        *low = byte & 15;
-        *high = byte >> 4;
-    }
-    out
+fn nibbles(bytes: &[u8]) -> [u32; 8] {
+    let bytes: [u32; 4] = read_words(bytes);
+    std::array::from_fn(|i| bytes[i % 4] >> (4 * (i / 4)) & each(15))
 }
 
 /// Adds the fifth bits of the formats with blocks of 32.
 #[inline(always)]
-fn add_fifth_bits(mut codes: [u8; 32], bytes: &[u8]) -> [u8; 32] {
-    let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    for (i, code) in codes.iter_mut().enumerate() {
-        *code |= (((high >> i) & 1) << 4) as u8;
-    }
-    codes
+fn add_fifth_bits(words: [u32; 8], bytes: &[u8]) -> [u32; 8] {
+    let [high]: [u32; 1] = read_words(bytes);
+    // Four bits, each copied 7 places on three times, so that bit i comes to stand in byte i.
+    std::array::from_fn(|i| words[i] | ((high >> (4 * i) & 15).wrapping_mul(0x0020_4081) & each(1)) << 4)
 }
 
 macro_rules! simple {
-    ($name:ident, $bytes:literal, $block:ident => $codes:expr) => {
+    ($name:ident, $bytes:literal, $bits:literal, $block:ident => $words:expr) => {
         pub(super) struct $name;
         impl Codes for $name {
             const BYTES: usize = $bytes;
             const LEN: usize = 32;
+            const BITS: usize = $bits;
             #[inline(always)]
-            fn codes($block: &[u8], _: usize) -> [u8; 32] {
-                $codes
+            fn words($block: &[u8], _: usize) -> [u32; 8] {
+                $words
             }
         }
     };
 }
-simple!(Q4_0, 18, block => nibbles(&block[2..18]));
-simple!(Q4_1, 20, block => nibbles(&block[4..20]));
-simple!(Q5_0, 22, block => add_fifth_bits(nibbles(&block[6..22]), &block[2..6]));
-simple!(Q5_1, 24, block => add_fifth_bits(nibbles(&block[8..24]), &block[4..8]));
-simple!(Q8_0, 34, block => std::array::from_fn(|i| block[2 + i] ^ 0x80));
+simple!(Q4_0, 18, 4, block => nibbles(&block[2..18]));
+simple!(Q4_1, 20, 4, block => nibbles(&block[4..20]));
+simple!(Q5_0, 22, 5, block => add_fifth_bits(nibbles(&block[6..22]), &block[2..6]));
+simple!(Q5_1, 24, 5, block => add_fifth_bits(nibbles(&block[8..24]), &block[4..8]));
+simple!(Q8_0, 34, 8, block => read_words(&block[2..34]).map(|word| word ^ each(0x80)));
 
 /// Thirty-two consecutive bytes, shifted right and masked.
 #[inline(always)]
-fn bits_of(bytes: &[u8], shift: usize, mask: u8) -> [u8; 32] {
-    let bytes = &bytes[..32];
-    std::array::from_fn(|i| (bytes[i] >> shift) & mask)
+fn bits_of(bytes: &[u8], shift: usize, mask: u8) -> [u32; 8] {
+    read_words(bytes).map(|word| word >> shift & each(mask))
 }
 
 /// `low | high << shift`.
 #[inline(always)]
-fn join(low: [u8; 32], high: [u8; 32], shift: usize) -> [u8; 32] {
+fn join(low: [u32; 8], high: [u32; 8], shift: usize) -> [u32; 8] {
     std::array::from_fn(|i| low[i] | (high[i] << shift))
 }
 
 macro_rules! super_block {
-    ($name:ident, $bytes:literal, ($block:ident, $j:ident) => $codes:expr) => {
+    ($name:ident, $bytes:literal, $bits:literal, ($block:ident, $j:ident) => $words:expr) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
         impl Codes for $name {
             const BYTES: usize = $bytes;
             const LEN: usize = 256;
+            const BITS: usize = $bits;
             #[inline(always)]
-            fn codes($block: &[u8], $j: usize) -> [u8; 32] {
-                $codes
+            fn words($block: &[u8], $j: usize) -> [u32; 8] {
+                $words
             }
         }
     };
 }
-super_block!(Q2_K, 84, (block, j) => bits_of(&block[16 + 32 * (j / 4)..], 2 * (j % 4), 3));
-super_block!(Q3_K, 110, (block, j) => {
+super_block!(Q2_K, 84, 2, (block, j) => bits_of(&block[16 + 32 * (j / 4)..], 2 * (j % 4), 3));
+super_block!(Q3_K, 110, 3, (block, j) => {
     join(bits_of(&block[32 + 32 * (j / 4)..], 2 * (j % 4), 3), bits_of(block, j, 1), 2)
 });
-super_block!(Q4_K, 144, (block, j) => bits_of(&block[16 + 32 * (j / 2)..], 4 * (j % 2), 15));
-super_block!(Q5_K, 176, (block, j) => {
+super_block!(Q4_K, 144, 4, (block, j) => bits_of(&block[16 + 32 * (j / 2)..], 4 * (j % 2), 15));
+super_block!(Q5_K, 176, 5, (block, j) => {
     join(bits_of(&block[48 + 32 * (j / 2)..], 4 * (j % 2), 15), bits_of(&block[16..], j, 1), 4)
 });
-super_block!(Q6_K, 210, (block, j) => {
+super_block!(Q6_K, 210, 6, (block, j) => {
     let low = bits_of(&block[64 * (j / 4) + 32 * (j % 2)..], 4 * (j / 2 % 2), 15);
     join(low, bits_of(&block[128 + 32 * (j / 4)..], 2 * (j % 4), 3), 4)
 });
 
 /// The values of a [`ggml_iq`] format as codes without a sign.
 macro_rules! table {
-    ($name:ident, $bytes:literal, $len:literal, $value:ident => $code:expr) => {
+    ($name:ident, $bytes:literal, $len:literal, $bits:literal, $value:ident => $code:expr) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
         impl Codes for $name {
             const BYTES: usize = $bytes;
             const LEN: usize = $len;
+            const BITS: usize = $bits;
             #[inline(always)]
-            fn codes(block: &[u8], j: usize) -> [u8; 32] {
-                ggml_iq::values(Ggml::$name, block, j).map(|$value| $code)
+            fn words(block: &[u8], j: usize) -> [u32; 8] {
+                words_of(ggml_iq::values(Ggml::$name, block, j).map(|$value| $code))
             }
         }
     };
 }
-table!(IQ2_XXS, 66, 256, v => v as u8 ^ 0x80);
-table!(IQ2_XS, 74, 256, v => v as u8 ^ 0x80);
-table!(IQ2_S, 82, 256, v => v as u8 ^ 0x80);
-table!(IQ3_XXS, 98, 256, v => v as u8 ^ 0x80);
-table!(IQ3_S, 110, 256, v => ((v + 15) / 2) as u8);
-table!(IQ4_NL, 18, 32, v => v as u8 ^ 0x80);
-table!(IQ4_XS, 136, 256, v => v as u8 ^ 0x80);
-table!(TQ1_0, 54, 256, v => (v + 1) as u8);
-table!(TQ2_0, 66, 256, v => (v + 1) as u8);
-table!(MXFP4, 17, 32, v => (v + 16) as u8);
+table!(IQ2_XXS, 66, 256, 8, v => v as u8 ^ 0x80);
+table!(IQ2_XS, 74, 256, 8, v => v as u8 ^ 0x80);
+table!(IQ2_S, 82, 256, 8, v => v as u8 ^ 0x80);
+table!(IQ3_XXS, 98, 256, 8, v => v as u8 ^ 0x80);
+table!(IQ3_S, 110, 256, 4, v => ((v + 15) / 2) as u8);
+table!(IQ4_NL, 18, 32, 8, v => v as u8 ^ 0x80);
+table!(IQ4_XS, 136, 256, 8, v => v as u8 ^ 0x80);
+table!(TQ1_0, 54, 256, 2, v => (v + 1) as u8);
+table!(TQ2_0, 66, 256, 2, v => (v + 1) as u8);
+table!(MXFP4, 17, 32, 5, v => (v + 16) as u8);
 
 /// 4-bit floats one after the other.
 pub(super) struct E2M1;
@@ -149,11 +177,12 @@ pub(super) struct E2M1;
 impl Codes for E2M1 {
     const BYTES: usize = 16;
     const LEN: usize = 32;
+    const BITS: usize = 5;
 
     #[inline(always)]
-    fn codes(block: &[u8], _: usize) -> [u8; 32] {
+    fn words(block: &[u8], _: usize) -> [u32; 8] {
         let code = |i: usize| usize::from(block[i / 2] >> (4 * (i % 2)) & 15);
-        std::array::from_fn(|i| (ggml_iq::E2M1[code(i)] + 16) as u8)
+        words_of(std::array::from_fn(|i| (ggml_iq::E2M1[code(i)] + 16) as u8))
     }
 }
 

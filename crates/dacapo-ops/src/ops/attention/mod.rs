@@ -129,7 +129,7 @@ pub fn attention(
         let expected = format!("heads of at most {most} elements on this device");
         return Err(Error::argument(name, "v_cache", expected, params.value_dim));
     }
-    match split::splits(&params, gpu) {
+    match split::splits(&params, gpu, enc.device().threads()) {
         0 | 1 => args.dispatch(enc, &params),
         splits => split::attention(enc, &args, &params, splits),
     }

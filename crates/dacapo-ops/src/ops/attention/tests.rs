@@ -23,7 +23,7 @@ fn both(
     options: AttentionOptions,
     sinks: bool,
 ) -> [Vec<f32>; 2] {
-    let (heads, kv_heads, slots, key_dim, value_dim) = (6, 2, 300, 20, 13);
+    let (heads, kv_heads, slots, key_dim, value_dim) = (6, 2, 1300, 20, 13);
     let q = device.upload(&noise(1, tokens * heads * key_dim), &[tokens, heads, key_dim]).expect("memory");
     let cache = |seed, dim| {
         let shape = [kv_heads, slots, dim];
@@ -55,10 +55,13 @@ fn splits_come_together_to_the_same() {
     let device = Device::open(DeviceOptions::default()).expect("the CPU is there");
     let plain = AttentionOptions::causal(0.5);
     let window = AttentionOptions { window: Some(150), softcap: Some(2.0), ..plain };
-    for (position, tokens) in [(0, 1), (63, 1), (64, 3), (200, 8), (298, 2)] {
+    for (position, tokens) in [(0, 1), (63, 1), (64, 3), (511, 1), (800, 8), (1299, 1), (1298, 2)] {
         for splits in [2, 3, 5, 100] {
             for (options, sinks) in [(plain, false), (plain, true), (window, true)] {
                 let [whole, split] = both(&device, splits, tokens, position, options, sinks);
+                if tokens == 1 && splits > 5 {
+                    assert!(whole == split, "not the same bits at {position}");
+                }
                 for (whole, split) in whole.iter().zip(&split) {
                     assert!(
                         (whole - split).abs() < 2e-6,
@@ -66,6 +69,44 @@ fn splits_come_together_to_the_same() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// One token over caches of few heads is shared by all threads, and its result is the same bits on any number of them.
+#[test]
+fn threads_share_the_positions_of_few_heads() {
+    for (kv_heads, window, position) in
+        [(1, None, 1099_u32), (2, None, 700), (3, Some(600), 2500), (2, None, 100), (8, None, 1099)]
+    {
+        let (heads, slots, dim) = (2 * kv_heads, 1100, 32);
+        let run = |threads| {
+            let device = crate::testing::device(threads);
+            let upload = |seed, shape: &[usize]| {
+                device.upload(&noise(seed, shape.iter().product()), shape).expect("memory")
+            };
+            let q = upload(1, &[1, heads, dim]);
+            let (k, v) = (upload(2, &[kv_heads, slots, dim]), upload(3, &[kv_heads, slots, dim]));
+            let step = device.upload(&[position], &[1]).expect("memory");
+            let out = device.alloc(DType::F32, &[1, heads, dim]).expect("memory");
+            let options = AttentionOptions { window, ..AttentionOptions::causal(0.5) };
+            let mut enc = device.encoder("test").expect("an encoder");
+            enc.start_capture().expect("captures");
+            attention(&mut enc, &q, &k, &v, &step, None, &out, options).expect("fits");
+            let graph = enc.take_capture().expect("captured");
+            let kernels: Vec<_> = graph.nodes().iter().map(|node| node.kernel().name).collect();
+            let graph = graph.compile(&device, "test", &GraphOptions::default()).expect("compiles");
+            graph.replay().and_then(|replay| replay.wait()).expect("runs");
+            (kernels, out.to_vec::<f32>().expect("finished"))
+        };
+        let (alone, expected) = run(1);
+        assert_eq!(alone, ["attention"]);
+        for threads in [2, 3, 8] {
+            let (kernels, found) = run(threads);
+            let shared = kv_heads < 4 * threads && !kv_heads.is_multiple_of(threads);
+            let names: &[_] = if shared { &["attention_part", "attention_combine"] } else { &["attention"] };
+            assert_eq!(kernels, names, "{kv_heads} heads, {threads} threads");
+            assert!(found == expected, "{kv_heads} heads at {position} on {threads} threads");
         }
     }
 }

@@ -1,10 +1,16 @@
 //! The int8 loop for several tokens: bound by arithmetic, so that everything else is done once and ahead.
 //!
 //! Codes are unpacked to bytes once for all tokens. Then tiles of some rows by some tokens pass over them, as large as registers
-//! allow: each line of codes serves all tokens of the tile, each word of activations all its rows.
+//! allow: each line of codes serves all tokens of the tile, each word of activations all its rows. Where the processor
+//! multiplies matrices of bytes, that makes the integer sums: AMX and I8MM have loops of their own.
 
 #![allow(unsafe_op_in_unsafe_fn)] // Each function is one loop under the contract of `Vector`.
 #![allow(clippy::needless_range_loop)] // Numbers of rows and tokens count in several arrays at once.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 
 use super::codes::{BLOCK_BYTES, META, code_sum, substeps};
 use super::scales::Layout;
@@ -15,8 +21,21 @@ use crate::simd::Level;
 /// Most panels of a tile.
 pub const PANELS: usize = 2;
 
-/// Most tokens of a tile at this level.
-fn most(level: Level) -> usize {
+/// Whether the processor multiplies matrices of bytes, and does so for that many tokens.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn has_matrices(level: Level, tokens: usize) -> bool {
+    // Below that, what is left of AMX's tiles costs as much as whole ones.
+    const FEWEST: usize = 8;
+    level == Level::NeonI8mm || level == Level::Amx && tokens >= FEWEST
+}
+
+/// Most tokens of a tile at this level, of `tokens` in all.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "only with AMX does it matter"))]
+fn most(level: Level, tokens: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if has_matrices(level, tokens) {
+        return amx::TOKENS;
+    }
     of_level!(level, V => V::TILE.1)
 }
 
@@ -65,7 +84,7 @@ impl<'a> Packed<'a> {
         let (codes, _) = codes.as_chunks::<BLOCK>();
         let (meta, _) = meta.as_chunks::<META>();
         let blocks = k / BLOCK;
-        for (first, size) in tiles(tokens, most(level)) {
+        for (first, size) in tiles(tokens, most(level, tokens)) {
             let rows = first * blocks..(first + size) * blocks;
             let (to, _) = packed[first * k..][..size * k].as_chunks_mut::<BLOCK>();
             let to = to.chunks_exact_mut(size).zip(packed_scales[rows.clone()].chunks_exact_mut(size));
@@ -135,6 +154,23 @@ struct Tile<const P: usize> {
     q: *const i8,
     scales_q: *const f32,
     sums: *const f32,
+}
+
+impl<const P: usize> Tile<P> {
+    /// Makes it read the activations of a tile of `size` tokens from `token` on, from value `first` on.
+    unsafe fn point_to(
+        &mut self,
+        input: Packed<'_>,
+        (token, size): (usize, usize),
+        first: usize,
+        span: usize,
+    ) {
+        // Tiles before this one hold whole rows, this one as many values as it has tokens for each value of a row.
+        let at = token * input.k + size * first;
+        self.q = input.codes.as_ptr().add(at);
+        self.scales_q = input.scales.as_ptr().add(at / BLOCK);
+        self.sums = input.sums.as_ptr().add(at / span);
+    }
 }
 
 /// A tile of `P` vectors of rows by `M` tokens. `BITS` is at least the number of bits of a code; `HALF` means spans of 16 values,
@@ -242,11 +278,7 @@ unsafe fn rows<V: Vector, const BITS: usize, const HALF: bool, const BIASED: boo
 ) {
     let acc = tile.acc;
     for (token, size) in tiles(input.tokens, V::TILE.1) {
-        // Tiles before this one hold whole rows, this one as many values as it has tokens for each value of a row.
-        let at = token * input.k + size * first;
-        tile.q = input.codes.as_ptr().add(at);
-        tile.scales_q = input.scales.as_ptr().add(at / BLOCK);
-        tile.sums = input.sums.as_ptr().add(at / span);
+        tile.point_to(input, (token, size), first, span);
         tile.acc = acc.map(|acc| acc.add(token * ROWS));
         match size {
             6 if V::TILE.1 >= 6 => pass::<V, BITS, HALF, BIASED, P, 6>(tile),
@@ -316,6 +348,16 @@ pub fn run(level: Level, bits: u8, scales: Scales, chunk: &mut Chunk<'_>, input:
     assert!(panels_here > 0 && chunk.scales.len() == panels_here * Layout::Spans.len(scales, len));
     assert!(chunk.acc.len() == panels_here * input.tokens * ROWS);
     assert!(level.is_available(), "{} is not available here", level.name());
+    #[cfg(target_arch = "x86_64")]
+    if has_matrices(level, input.tokens) {
+        // SAFETY: as below.
+        return unsafe { amx::run::<amx::Hardware>(scales, chunk, input) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if has_matrices(level, input.tokens) {
+        // SAFETY: as below.
+        return unsafe { i8mm::run(scales, chunk, input) };
+    }
     // SAFETY: the level is available, and the lengths cover what a pass reads and writes, as just checked.
     unsafe {
         match (bits, span < BLOCK, scales.zero().is_none()) {

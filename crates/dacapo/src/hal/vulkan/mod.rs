@@ -25,6 +25,7 @@ mod event;
 mod heaps;
 mod instance;
 mod memory;
+mod nodes;
 mod physical;
 mod pipeline;
 mod pools;
@@ -68,6 +69,11 @@ pub(crate) struct VulkanBackend {
 impl VulkanBackend {
     /// Opens a device.
     pub fn open(options: &VulkanOptions) -> Result<VulkanBackend> {
+        if options.select == DeviceSelect::Auto && !nodes::may_have_gpu() {
+            return Err(Error::NoDevice(
+                "this system has no GPU; software ones have to be asked for by name".into(),
+            ));
+        }
         // Whose messages are collected has an instance of its own: a shared one would tell of other devices too.
         let instance = if options.debug { Arc::new(Instance::new()?) } else { Instance::get()? };
         let mut physical = physical::select(&instance, &options.select)?;

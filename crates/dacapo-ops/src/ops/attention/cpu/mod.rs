@@ -3,7 +3,7 @@
 //! Keys are visited in tiles of 64 positions with the online softmax (Milakov and Gimelshein, 2018): a running
 //! maximum m, a running sum l of e^(s-m), and a running value o, all rescaled when m grows. Tiles begin at
 //! multiples of 64, and a position that a query does not see adds exactly nothing, so that a query's result does
-//! not depend on the queries computed beside it.
+//! not depend on the queries computed beside it. One query's positions are visited in parts, which threads can share.
 
 mod many;
 mod one;
@@ -16,6 +16,7 @@ use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
 use dacapo::{DType, Element};
 use half::f16;
 
+pub(super) use self::one::PART;
 use super::Params;
 use crate::lanes::{LANES, Lanes};
 use crate::ops::matmul::codes::META;
@@ -76,6 +77,15 @@ impl Shape {
         (start.max(kept), end)
     }
 
+    /// The parts of the positions that query `t` sees, half-open, at most `most` of them: [`one::PART`] positions each if
+    /// that is enough, else a multiple of it.
+    fn parts(&self, t: usize, most: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (start, end) = self.seen(t);
+        let first = start / one::PART;
+        let each = (end.div_ceil(one::PART) - first).div_ceil(most).max(1) * one::PART;
+        (first * one::PART..end).step_by(each).map(move |part| (part.max(start), end.min(part + each)))
+    }
+
     /// Queries computed together in one tile of the plan.
     fn queries(group: usize) -> usize {
         (ROWS / group).max(1)
@@ -109,6 +119,14 @@ pub(crate) struct Cache<'a, E> {
     pub values: &'a [E],
 }
 
+impl<'a, E> Cache<'a, E> {
+    /// One head of caches of several.
+    fn of_head((keys, values): (&'a [E], &'a [E]), shape: &Shape, head: usize) -> Self {
+        let of_head = |all: &'a [E], dim| &all[head * shape.slots * dim..][..shape.slots * dim];
+        Cache { keys: of_head(keys, shape.key_dim), values: of_head(values, shape.value_dim) }
+    }
+}
+
 /// An element of a cache.
 pub(crate) trait KvElement: Element {
     fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V;
@@ -120,6 +138,16 @@ pub(crate) trait KvElement: Element {
         cache: Cache<'_, Self>,
         scratch: &mut [f32],
         out: &mut [f32],
+    );
+    /// What the positions of `range` give to a query's heads, handed to `put` with their number.
+    fn part(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, Self>,
+        range: (usize, usize),
+        scratch: &mut [f32],
+        put: &mut dyn FnMut(usize, one::State, &[f32]),
     );
     /// [`many`] for this element.
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, Self>, scratch: &mut [f32]);
@@ -135,6 +163,17 @@ impl KvElement for f32 {
         out: &mut [f32],
     ) {
         one::attend_f32(level, shape, q, cache, scratch, out);
+    }
+    fn part(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f32>,
+        range: (usize, usize),
+        scratch: &mut [f32],
+        put: &mut dyn FnMut(usize, one::State, &[f32]),
+    ) {
+        one::part_f32(level, shape, q, cache, range, scratch, put);
     }
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f32>, scratch: &mut [f32]) {
         many::attend_f32(level, shape, q, cache, scratch);
@@ -155,6 +194,17 @@ impl KvElement for f16 {
         out: &mut [f32],
     ) {
         one::attend_f16(level, shape, q, cache, scratch, out);
+    }
+    fn part(
+        level: Level,
+        shape: &Shape,
+        q: Queries<'_>,
+        cache: Cache<'_, f16>,
+        range: (usize, usize),
+        scratch: &mut [f32],
+        put: &mut dyn FnMut(usize, one::State, &[f32]),
+    ) {
+        one::part_f16(level, shape, q, cache, range, scratch, put);
     }
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f16>, scratch: &mut [f32]) {
         many::attend_f16(level, shape, q, cache, scratch);
@@ -218,7 +268,7 @@ pub(super) fn plan<const OUT: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
 fn run_as<E: KvElement>(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
-    let cache = cache_of_head::<E>(tile, &shape);
+    let cache = cache_of_head::<E>(tile, &shape, tile.x());
     let first_head = tile.x() * shape.group;
     let sinks = sinks.map(|s| &s[first_head..][..shape.group]);
     let mut block = tile.write::<f32>(output);
@@ -262,7 +312,7 @@ pub(super) fn run_q8(tile: &Tile<'_>) {
 fn run_q8_as<E: KvElement>(tile: &Tile<'_>) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
-    let cache = cache_of_head::<E>(tile, &shape);
+    let cache = cache_of_head::<E>(tile, &shape, tile.x());
     let first_head = tile.x() * shape.group;
     let queries = Queries { q: tile.read(0), first_head, first: 0, count: 1, sinks: None };
     let (out, scratch) = tile.scratch().split_at_mut(shape.group * shape.value_dim);
@@ -271,11 +321,9 @@ fn run_q8_as<E: KvElement>(tile: &Tile<'_>) {
     quantize(Level::best(), out, codes.slice(), meta.slice());
 }
 
-/// What a tile's head of the caches holds.
-fn cache_of_head<'a, E: KvElement>(tile: &Tile<'a>, shape: &Shape) -> Cache<'a, E> {
-    let of_head =
-        |binding, dim: usize| &tile.read::<E>(binding)[tile.x() * shape.slots * dim..][..shape.slots * dim];
-    Cache { keys: of_head(1, shape.key_dim), values: of_head(2, shape.value_dim) }
+/// What head `head` of the caches holds.
+fn cache_of_head<'a, E: KvElement>(tile: &Tile<'a>, shape: &Shape, head: usize) -> Cache<'a, E> {
+    Cache::of_head((tile.read(1), tile.read(2)), shape, head)
 }
 
 fn dispatch(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {

@@ -1,39 +1,101 @@
-//! The CPU twins of split attention: plain scalar code. The CPU itself has no use for it.
+//! The CPU twins of split attention.
+//!
+//! A tile computes some of the parts for the heads that share one of the cache's. A recorded graph has as many tiles as the
+//! cache may need; so that all of them have work however few positions there are, parts go round among them.
 
+use dacapo::DType;
 use dacapo::cpu::{CpuPlan, PlanContext, Split, Tile};
-use dacapo::{DType, Element};
 use half::f16;
 
-use super::super::split::{LEAST_SPLIT, row_len};
-use super::{Params, Shape};
+use super::super::split::{row_len, tiles_of_head};
+use super::one::State;
+use super::{Cache, KvElement, Params, Queries, Shape, cache_of_head, one};
 use crate::ops::matmul::codes::META;
 use crate::ops::quantize::cpu::quantize;
 use crate::quant::panel::BLOCK;
 use crate::simd::Level;
 
-/// What the positions of one split gave, or of some.
+/// Which part is where: tile `i` of `tiles` holds parts i, i + tiles and so on, `each` at most.
 #[derive(Debug, Clone, Copy)]
-struct State {
-    /// The largest score.
-    largest: f32,
-    /// Sum of `e^(score - largest)`.
-    weights: f32,
+pub(super) struct Layout {
+    tiles: usize,
+    each: usize,
 }
 
-/// Before any score.
-const NOTHING: State = State { largest: f32::MIN, weights: 0.0 };
+impl Layout {
+    pub fn new(p: &Params) -> Self {
+        let tiles = tiles_of_head(p);
+        Layout { tiles, each: p.splits as usize / tiles }
+    }
 
-impl Shape {
-    /// The positions of each of the splits that query `t` has, half-open. There may be fewer than `splits`.
-    fn parts(&self, t: usize, splits: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (start, end) = self.seen(t);
-        let each = (end - start).div_ceil(splits).max(LEAST_SPLIT);
-        (start..end).step_by(each).map(move |first| (first, end.min(first + each)))
+    /// Most parts.
+    pub fn parts(self) -> usize {
+        self.tiles * self.each
+    }
+
+    /// The row of a part.
+    pub fn row(self, part: usize) -> usize {
+        part % self.tiles * self.each + part / self.tiles
     }
 }
 
 fn shape(tile: &Tile<'_>, p: &Params, step: usize) -> Shape {
     Shape::new(p, tile.read::<u32>(step)[0] as usize)
+}
+
+/// Tiles for each token and head of the cache.
+pub(in super::super) fn plan_part(ctx: &PlanContext<'_>) -> CpuPlan {
+    let p: Params = ctx.params();
+    let (layout, group) = (Layout::new(&p), (p.heads / p.kv_heads) as usize);
+    let split = Split::block(p.splits as usize * row_len(&p), group, layout.each * row_len(&p));
+    CpuPlan::new(layout.tiles, (p.tokens * p.kv_heads) as usize).split(4, split).scratch(one::scratch(
+        group,
+        p.key_dim as usize,
+        p.value_dim as usize,
+    ))
+}
+
+pub(in super::super) fn run_part(tile: &Tile<'_>) {
+    if tile.dtype(1) == DType::F16 { part::<f16>(tile) } else { part::<f32>(tile) }
+}
+
+fn part<E: KvElement>(tile: &Tile<'_>) {
+    let p: Params = tile.params();
+    let (shape, layout) = (shape(tile, &p, 3), Layout::new(&p));
+    let (token, kv_head) = (tile.y() / p.kv_heads as usize, tile.y() % p.kv_heads as usize);
+    let cache = cache_of_head::<E>(tile, &shape, kv_head);
+    let first_head = kv_head * shape.group;
+    let queries = Queries { q: tile.read(0), first_head, first: token, count: 1, sinks: None };
+    let (scratch, mut found) = (tile.scratch(), tile.write::<f32>(4));
+    let ranges = shape.parts(token, layout.parts()).skip(tile.x()).step_by(layout.tiles);
+    for (i, range) in ranges.enumerate() {
+        let at = i * row_len(&p);
+        E::part(Level::best(), &shape, queries, cache, range, scratch, &mut |g, state, values| {
+            write_row(&mut found.row(g)[at..], state, values);
+        });
+    }
+}
+
+fn write_row(row: &mut [f32], state: State, values: &[f32]) {
+    (row[0], row[1]) = (state.max, state.sum);
+    row[4..][..values.len()].copy_from_slice(values);
+}
+
+/// The rows of one query's heads that share one of the cache's, `[G, splits, row_len]`.
+pub(super) fn parts_of_heads<E: KvElement>(
+    p: &Params,
+    shape: &Shape,
+    queries: Queries<'_>,
+    cache: Cache<'_, E>,
+    scratch: &mut [f32],
+    found: &mut [f32],
+) {
+    let (layout, len) = (Layout::new(p), row_len(p));
+    for (part, range) in shape.parts(queries.first, layout.parts()).enumerate() {
+        E::part(Level::best(), shape, queries, cache, range, scratch, &mut |g, state, values| {
+            write_row(&mut found[(g * p.splits as usize + layout.row(part)) * len..][..len], state, values);
+        });
+    }
 }
 
 /// A tile for each token and head.
@@ -42,81 +104,24 @@ fn plan(p: &Params, output: usize, row: usize) -> CpuPlan {
     CpuPlan::new(heads, p.tokens as usize).split(output, Split::block(heads * row, 1, row))
 }
 
-pub(in super::super) fn plan_part(ctx: &PlanContext<'_>) -> CpuPlan {
-    let p: Params = ctx.params();
-    plan(&p, 4, p.splits as usize * row_len(&p))
-}
-
-pub(in super::super) fn run_part(tile: &Tile<'_>) {
-    if tile.dtype(1) == DType::F16 {
-        part(tile, f16::to_f32);
-    } else {
-        part(tile, |x: f32| x);
-    }
-}
-
-fn part<E: Element>(tile: &Tile<'_>, widen: impl Fn(E) -> f32) {
-    let p: Params = tile.params();
-    let shape = shape(tile, &p, 3);
-    let (head, token) = (tile.x(), tile.y());
-    let q = &tile.read::<f32>(0)[(token * shape.heads + head) * shape.key_dim..][..shape.key_dim];
-    let caches = (tile.read::<E>(1), tile.read::<E>(2));
-    part_of_head(&p, &shape, (head, token), q, caches, widen, tile.write::<f32>(4).row(0));
-}
-
-/// The rows of all splits of one head and token, whose query is `q`. `caches` are keys and values of all heads.
-pub(super) fn part_of_head<E: Element>(
-    p: &Params,
-    shape: &Shape,
-    (head, token): (usize, usize),
-    q: &[f32],
-    (keys, values): (&[E], &[E]),
-    widen: impl Fn(E) -> f32,
-    out: &mut [f32],
-) {
-    let row = |cache: &[E], position: usize, dim: usize| -> Vec<f32> {
-        let at = ((head / shape.group) * shape.slots + position % shape.slots) * dim;
-        cache[at..][..dim].iter().map(|&x| widen(x)).collect()
-    };
-    out.fill(0.0);
-    let parts = shape.parts(token, p.splits as usize);
-    for ((first, end), out) in parts.zip(out.chunks_exact_mut(row_len(p))) {
-        let score = |j| {
-            let dot: f32 = q.iter().zip(row(keys, j, shape.key_dim)).map(|(q, k)| q * k).sum();
-            shape.softcap.map_or(dot * shape.scale, |cap| cap * (dot * shape.scale / cap).tanh())
-        };
-        let scores: Vec<f32> = (first..end).map(score).collect();
-        let largest = scores.iter().copied().fold(f32::MIN, f32::max);
-        let (state, sum) = out.split_at_mut(4);
-        state[0] = largest;
-        for (j, score) in (first..end).zip(scores) {
-            let weight = (score - largest).exp();
-            state[1] += weight;
-            for (sum, v) in sum.iter_mut().zip(row(values, j, shape.value_dim)) {
-                *sum += weight * v;
-            }
-        }
-    }
-}
-
 pub(in super::super) fn plan_combine<const OUT: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
     let p: Params = ctx.params();
     plan(&p, OUT, p.value_dim as usize)
 }
 
 pub(in super::super) fn run_combine(tile: &Tile<'_>) {
-    combine(tile, 2, NOTHING);
+    combine(tile, None, tile.write::<f32>(2).row(0));
 }
 
 pub(in super::super) fn run_combine_sinks(tile: &Tile<'_>) {
     let sink = tile.read::<f32>(2)[tile.x()];
-    combine(tile, 3, State { largest: sink, weights: 1.0 });
+    combine(tile, Some(sink), tile.write::<f32>(3).row(0));
 }
 
 /// `attention_combine` of a head, then `quantize_q8`.
 pub(in super::super) fn run_combine_q8(tile: &Tile<'_>) {
     let out = &mut tile.scratch()[..tile.params::<Params>().value_dim as usize];
-    combine_into(tile, out, NOTHING);
+    combine(tile, None, out);
     let (mut codes, mut meta) = (tile.write::<i8>(2), tile.write::<f32>(3));
     quantize(Level::best(), out, codes.row(0), meta.row(0));
 }
@@ -128,25 +133,16 @@ pub(in super::super) fn plan_combine_q8(ctx: &PlanContext<'_>) -> CpuPlan {
     plan(&p, 2, dim).split(3, Split::block(heads * about, 1, about)).scratch(dim)
 }
 
-fn combine(tile: &Tile<'_>, output: usize, state: State) {
-    combine_into(tile, tile.write::<f32>(output).row(0), state);
-}
-
-fn combine_into(tile: &Tile<'_>, out: &mut [f32], mut state: State) {
+fn combine(tile: &Tile<'_>, sink: Option<f32>, out: &mut [f32]) {
     let p: Params = tile.params();
-    let shape = shape(tile, &p, 1);
+    let (shape, layout, row_len) = (shape(tile, &p, 1), Layout::new(&p), row_len(&p));
     let (head, token) = (tile.x(), tile.y());
-    let len = p.splits as usize * row_len(&p);
+    let len = p.splits as usize * row_len;
     let rows = &tile.read::<f32>(0)[(token * shape.heads + head) * len..][..len];
-    let used = shape.parts(token, p.splits as usize).count();
-    out.fill(0.0);
-    for row in rows.chunks_exact(row_len(&p)).take(used) {
-        let largest = state.largest.max(row[0]);
-        let (before, weight) = ((state.largest - largest).exp(), (row[0] - largest).exp());
-        state = State { largest, weights: state.weights * before + weight * row[1] };
-        for (out, sum) in out.iter_mut().zip(&row[4..]) {
-            *out = *out * before + weight * sum;
-        }
-    }
-    out.iter_mut().for_each(|out| *out /= state.weights);
+    let parts = shape.parts(token, layout.parts()).count();
+    let mut parts = (0..parts).map(|part| {
+        let row = &rows[layout.row(part) * row_len..][..row_len];
+        (State { max: row[0], sum: row[1] }, &row[4..][..shape.value_dim])
+    });
+    one::combine(Level::best(), sink, &mut parts, out);
 }

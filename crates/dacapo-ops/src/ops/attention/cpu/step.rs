@@ -26,8 +26,10 @@ fn prepared(ctx: &PlanContext<'_>) -> usize {
 
 /// One tile, as the angles are the same for all heads.
 pub(in super::super) fn plan_part(ctx: &PlanContext<'_>) -> CpuPlan {
+    let StepParams { call: p, .. } = ctx.params();
+    let scratch = one::scratch((p.heads / p.kv_heads) as usize, p.key_dim as usize, p.value_dim as usize);
     let plan = CpuPlan::new(1, 1).split(3, Split::whole()).split(4, Split::whole());
-    plan.split(7, Split::whole()).scratch(prepared(ctx))
+    plan.split(7, Split::whole()).scratch(prepared(ctx) + scratch)
 }
 
 pub(in super::super) fn plan_q8(ctx: &PlanContext<'_>) -> CpuPlan {
@@ -40,10 +42,24 @@ pub(in super::super) fn plan_q8(ctx: &PlanContext<'_>) -> CpuPlan {
 
 /// What attention sees once the token is prepared.
 struct Ready<'a, E> {
+    token: Prepared<'a, E>,
+    scratch: &'a mut [f32],
+}
+
+/// The token's queries, and the caches of all heads with the token in them.
+struct Prepared<'a, E> {
     q: &'a [f32],
     keys: &'a [E],
     values: &'a [E],
-    scratch: &'a mut [f32],
+}
+
+impl<'a, E> Prepared<'a, E> {
+    /// The queries that share a head of the caches, and that head.
+    fn head(&self, shape: &Shape, kv_head: usize) -> (Queries<'a>, Cache<'a, E>) {
+        let first_head = kv_head * shape.group;
+        let queries = Queries { q: self.q, first_head, first: 0, count: 1, sinks: None };
+        (queries, Cache::of_head((self.keys, self.values), shape, kv_head))
+    }
 }
 
 /// Prepares the token and hands everything to `attend`. `weights` are the bindings of the norms' weights.
@@ -85,31 +101,28 @@ fn with_token<E: KvElement>(
         value_dim: p.value_dim,
     };
     write_token(&rows, &token, key, keys.slice(), values.slice(), convert);
-    let ready = Ready { q, keys: keys.slice(), values: values.slice(), scratch };
+    let token = Prepared { q, keys: keys.slice(), values: values.slice() };
+    let ready = Ready { token, scratch };
     attend(&params, &Shape::new(&p, position as usize), ready);
 }
 
-fn part<E: KvElement>(
-    tile: &Tile<'_>,
-    weights: Option<[usize; 2]>,
-    convert: impl Fn(&[f32], &mut [E]),
-    widen: impl Fn(E) -> f32,
-) {
+fn part<E: KvElement>(tile: &Tile<'_>, weights: Option<[usize; 2]>, convert: impl Fn(&[f32], &mut [E])) {
     with_token(tile, weights, convert, |params, shape, ready| {
-        let len = params.call.splits as usize * row_len(&params.call);
+        let p = &params.call;
         let mut found = tile.write::<f32>(7);
-        for (head, found) in found.slice().chunks_exact_mut(len).enumerate() {
-            let q = &ready.q[head * shape.key_dim..][..shape.key_dim];
-            split::part_of_head(&params.call, shape, (head, 0), q, (ready.keys, ready.values), &widen, found);
+        let rows = shape.group * p.splits as usize * row_len(p);
+        for (kv_head, found) in found.slice().chunks_exact_mut(rows).enumerate() {
+            let (queries, cache) = ready.token.head(shape, kv_head);
+            split::parts_of_heads(p, shape, queries, cache, ready.scratch, found);
         }
     });
 }
 
 fn part_as(tile: &Tile<'_>, weights: Option<[usize; 2]>) {
     if tile.dtype(3) == DType::F16 {
-        part(tile, weights, |from, to| to.convert_from_f32_slice(from), f16::to_f32);
+        part::<f16>(tile, weights, |from, to| to.convert_from_f32_slice(from));
     } else {
-        part(tile, weights, |from, to| to.copy_from_slice(from), |x: f32| x);
+        part::<f32>(tile, weights, |from, to| to.copy_from_slice(from));
     }
 }
 
@@ -129,13 +142,7 @@ fn q8<E: KvElement>(tile: &Tile<'_>, weights: Option<[usize; 2]>, convert: impl 
             codes.slice().chunks_exact_mut(len).zip(meta.slice().chunks_exact_mut(len / BLOCK * META));
         let (out, scratch) = ready.scratch.split_at_mut(len);
         for (kv_head, (codes, meta)) in outputs.enumerate() {
-            let first_head = kv_head * shape.group;
-            let queries = Queries { q: ready.q, first_head, first: 0, count: 1, sinks: None };
-            let (keys, values) = (shape.slots * shape.key_dim, shape.slots * shape.value_dim);
-            let cache = Cache {
-                keys: &ready.keys[kv_head * keys..][..keys],
-                values: &ready.values[kv_head * values..][..values],
-            };
+            let (queries, cache) = ready.token.head(shape, kv_head);
             E::one(Level::best(), shape, queries, cache, scratch, out);
             quantize(Level::best(), out, codes, meta);
         }

@@ -120,13 +120,13 @@ macro_rules! for_levels {
             unsafe {
                 match level {
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx512 => avx512::<$($c),*>($($arg),*),
+                    Level::Avx512 | Level::Amx => avx512::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Level::AvxVnni => avx_vnni::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
-                    Level::NeonDot => neon_dot::<$($c),*>($($arg),*),
+                    Level::NeonDot | Level::NeonI8mm => neon_dot::<$($c),*>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
                     Level::Neon => $body::<$crate::ops::matmul::vector::neon::Neon, $($c),*>($($arg),*),
                     _ => $body::<$crate::ops::matmul::vector::scalar::Scalar, $($c),*>($($arg),*),
@@ -142,7 +142,7 @@ macro_rules! of_level {
     ($level:expr, $v:ident => $value:expr) => {
         match $level {
             #[cfg(target_arch = "x86_64")]
-            $crate::simd::Level::Avx512 => {
+            $crate::simd::Level::Avx512 | $crate::simd::Level::Amx => {
                 type $v = $crate::ops::matmul::vector::avx512::Avx512;
                 $value
             }
@@ -157,7 +157,7 @@ macro_rules! of_level {
                 $value
             }
             #[cfg(target_arch = "aarch64")]
-            $crate::simd::Level::Neon | $crate::simd::Level::NeonDot => {
+            $crate::simd::Level::Neon | $crate::simd::Level::NeonDot | $crate::simd::Level::NeonI8mm => {
                 type $v = $crate::ops::matmul::vector::neon::Neon;
                 $value
             }

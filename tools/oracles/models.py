@@ -193,6 +193,9 @@ FIXTURES |= models_delta.numbered({
     "gguf-qwen3_5-q8_0": ggml("qwen3_5_text", "Q8_0", nested=True, long=True),
     "hf-qwen3-next-f16": hf("qwen3_next", "float16", long=True, linear_num_value_heads=2),
     "gguf-qwen3-next-q4_0": ggml("qwen3_next", "Q4_0"),
+    "hf-qwen3-next-moe-bf16": hf("qwen3_next", "bfloat16", **models_delta.EXPERTS),
+    "mlx-qwen3-next-moe-q4-g32-bf16": mlx("qwen3_next", "bfloat16", 4, 32, **models_delta.EXPERTS),
+    "gguf-qwen3-next-moe-f16": ggml("qwen3_next", "F16", **models_delta.EXPERTS),
 })
 
 
@@ -369,7 +372,7 @@ def others(folder, spec, prompt, reference):
         return {} if found is None else {"llama.cpp": error(found, reference)}
     # mlx-lm reads gpt-oss's experts as 4-bit floats only.
     unread = spec["kind"] == "fp8" or c["model_type"] == "gpt_oss" and spec["kind"] == "hf"
-    if unread or c["model_type"] not in models_mlx.KNOWN:
+    if unread or c["model_type"] not in models_mlx.KNOWN or c["model_type"] == "qwen3_next" and not models_families.has_experts(c):
         return {}
     # mlx-lm sees the whole context where a sliding window is configured: compared is what lies within the window.
     seen = min(c.get("sliding_window") or len(prompt), len(prompt))
@@ -383,7 +386,7 @@ def attempt(folder, spec, rng):
     prompt = rng.integers(0, models_tokenizer.TEXT, POSITIONS).tolist()
     exact = write(folder, spec, draw(spec["config"], rng), rng)
     model = load(spec["config"], exact)
-    if spec["config"]["model_type"] in models_families.MIXTURES and closest_choice(model, spec["config"], prompt) < SMALLEST_CHOICE:
+    if models_families.has_experts(spec["config"]) and closest_choice(model, spec["config"], prompt) < SMALLEST_CHOICE:
         return None
     ids, margins = greedy(model, prompt)
     if min(margins) < SMALLEST_MARGIN:

@@ -14,6 +14,8 @@ FAMILIES = {
     "qwen3_next": dict(COMMON, architecture="Qwen3NextForCausalLM", partial_rotary_factor=0.25, num_experts=0, num_experts_per_tok=0,
                        decoder_sparse_step=1, mlp_only_layers=[], moe_intermediate_size=32, shared_expert_intermediate_size=32),
 }
+EXPERTS = dict(num_experts=5, num_experts_per_tok=2, norm_topk_prob=True)
+"""Qwen3-Next as it is published."""
 PARTS = {"linear_attn.in_proj_qkv": "attn_qkv", "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_b": "ssm_beta",
          "linear_attn.in_proj_a": "ssm_alpha", "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
          "linear_attn.conv1d": "ssm_conv1d", "post_attention_layernorm": "post_attention_norm"}

@@ -35,8 +35,9 @@ FAMILIES["gpt_oss"] = dict(
     architecture="GptOssForCausalLM", num_local_experts=4, num_experts_per_tok=2, head_dim=32, sliding_window=9, attention_bias=True, intermediate_size=64,
     rope_theta=150000.0, rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0, truncate=False))
 
-MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
-"""The families whose layers have experts."""
+
+def has_experts(c):
+    return (c.get("num_experts") or c.get("num_local_experts") or 0) > 0
 
 
 def is_gemma(c):
@@ -45,7 +46,7 @@ def is_gemma(c):
 
 def router(c, layer):
     """The module that chooses the layer's experts; None if it has none."""
-    if c["model_type"] not in MIXTURES or layer in c.get("mlp_only_layers", ()) or (layer + 1) % c.get("decoder_sparse_step", 1):
+    if not has_experts(c) or layer in c.get("mlp_only_layers", ()) or (layer + 1) % c.get("decoder_sparse_step", 1):
         return None
     return f"model.layers.{layer}." + {"mixtral": "block_sparse_moe.gate", "gpt_oss": "mlp.router"}.get(c["model_type"], "mlp.gate")
 

@@ -161,7 +161,7 @@ def add_metadata(w, c):
         w.add_rope_scaling_orig_ctx_len(s["original_max_position_embeddings"])
         w.add_rope_scaling_yarn_beta_fast(s["beta_fast"])
         w.add_rope_scaling_yarn_beta_slow(s["beta_slow"])
-    if c["model_type"] in models_families.MIXTURES:
+    if models_families.has_experts(c):
         w.add_expert_count(c.get("num_experts") or c["num_local_experts"])
         w.add_expert_used_count(c["num_experts_per_tok"])
         if "moe_intermediate_size" in c:

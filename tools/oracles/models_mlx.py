@@ -13,8 +13,8 @@ import torch
 from mlx_lm.models.cache import make_prompt_cache
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text",
-         "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
-"""The families that mlx-lm runs; of Qwen3-Next it runs none without experts."""
+         "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "qwen3_next")
+"""The families that mlx-lm runs; Qwen3-Next only with experts."""
 OVERRIDES = {"embed_tokens": (6, 64), "lm_head": (8, 32), "q_proj": (5, 64), "k_proj": (2, 32), "v_proj": (6, 64), "o_proj": (3, 32),
              "down_proj": (2, 64)}
 

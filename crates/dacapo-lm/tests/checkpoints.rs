@@ -427,9 +427,10 @@ fn delta_nets_are_read_as_published() {
     let listed = parse(next(json!({"layer_types": ["full_attention", "linear_attention"]})));
     assert_eq!(listed.delta_nets.expect("one layer").layers, [false, true]);
     assert_eq!(listed.rope.dims, 64, "a quarter of a head");
+    let published = parse(next(json!({"num_experts": null}))).experts.expect("as Qwen3-Next is published");
+    assert_eq!((published.count, published.chosen, published.width), (512, 10, 512));
+    assert_eq!((published.shared_width, published.normalized), (Some(512), true));
     for (more, message) in [
-        (json!({"num_experts": 512}), "with 512 experts"),
-        (json!({"num_experts": null}), "with 512 experts"),
         (json!({"attn_output_gate": false}), "attn_output_gate"),
         (json!({"layer_types": ["full_attention"]}), "2 of linear_attention and full_attention"),
         (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),

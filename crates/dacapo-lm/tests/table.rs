@@ -25,6 +25,7 @@ const NAMES: &[(&str, &str)] = &[
     ("mixtral", "Mixtral"),
     ("gpt-oss", "gpt-oss"),
     ("qwen35", "Qwen3.5 (dense, text)"),
+    ("qwen35moe", "Qwen3.5 with experts (text)"),
     ("qwen3next", "Qwen3-Next"),
     ("gemma2", "Gemma 2"),
     ("gemma3", "Gemma 3 (text)"),

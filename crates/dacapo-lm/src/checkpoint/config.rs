@@ -7,7 +7,7 @@ use crate::embed::Pooling;
 use crate::error::{Error, Result};
 
 /// The architectures that can be run, by the names that `model_type` and `general.architecture` use.
-pub const ARCHITECTURES: [&str; 17] = [
+pub const ARCHITECTURES: [&str; 18] = [
     "bert",
     "gemma2",
     "gemma3",
@@ -22,6 +22,7 @@ pub const ARCHITECTURES: [&str; 17] = [
     "qwen2moe",
     "qwen3",
     "qwen35",
+    "qwen35moe",
     "qwen3moe",
     "qwen3next",
     "smollm3",

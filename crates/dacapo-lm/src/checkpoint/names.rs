@@ -100,7 +100,7 @@ fn special(architecture: &str) -> &'static [(&'static str, &'static str)] {
         "phi3" => &FUSED,
         "llama" => &SPARSE,
         "gpt-oss" => &GPT_OSS,
-        "qwen35" | "qwen3next" => &DELTA,
+        "qwen35" | "qwen35moe" | "qwen3next" => &DELTA,
         _ => &[],
     }
 }

@@ -9,7 +9,7 @@ pub(super) const BERT: Family = Family {
     name: "bert",
     model_types: &["bert"],
     in_gguf: true,
-    experts: false,
+    experts: Some(false),
     permuted: false,
     partial_rotation: false,
     defaults: Defaults {

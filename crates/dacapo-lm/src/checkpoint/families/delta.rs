@@ -1,12 +1,12 @@
 //! Qwen3-Next and Qwen3.5, whose layers are gated delta nets but for every fourth.
 
 use super::qwen::QWEN2;
-use super::{Defaults, Family};
+use super::{Defaults, Family, moe};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::config::{DeltaNets, LIMIT, MAX_LAYERS, ModelConfig};
+use crate::checkpoint::config::{DeltaNets, ExpertsConfig, LIMIT, MAX_LAYERS, ModelConfig};
 use crate::checkpoint::config_gguf::Keyed;
 use crate::checkpoint::fields::Fields;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The widest convolution and key that kernels know.
 const MOST_TAPS: u64 = dacapo_ops::ops::depthwise_conv::MOST_TAPS as u64;
@@ -27,12 +27,19 @@ pub(super) const QWEN3_NEXT: Family = Family {
         head_dim: Some(256),
         ..QWEN2.defaults
     },
+    experts: None,
     adapt_hf: |fields, config| {
-        let experts = fields.count("num_experts", 0..=LIMIT)?.unwrap_or(512);
-        dense(fields, experts)?;
+        if fields.count("num_experts", 0..=LIMIT)? != Some(0) {
+            config.experts = Some(experts(fields, config, [512, 10])?);
+        }
         both(fields, config)
     },
-    adapt_gguf: |keyed, _, config| both_gguf(keyed, config, false),
+    adapt_gguf: |keyed, checkpoint, config| {
+        if keyed.count("expert_count", LIMIT)?.is_some() {
+            moe::gguf(keyed, checkpoint, config, true)?;
+        }
+        both_gguf(keyed, config, false)
+    },
     ..QWEN2
 };
 
@@ -48,21 +55,37 @@ pub(super) const QWEN35: Family = Family {
         kv_heads: Some(4),
         ..QWEN3_NEXT.defaults
     },
-    adapt_hf: |fields, config| {
-        dense(fields, fields.count("num_experts", 0..=LIMIT)?.unwrap_or(0))?;
-        both(fields, config)
-    },
+    experts: Some(false),
+    adapt_hf: both,
     adapt_gguf: |keyed, _, config| both_gguf(keyed, config, true),
     ..QWEN3_NEXT
 };
 
-/// Refuses layers of experts.
-fn dense(fields: &Fields<'_>, experts: usize) -> Result<()> {
-    let architecture = fields.str("model_type")?.unwrap_or("this architecture");
-    match experts {
-        0 => Ok(()),
-        _ => Err(Error::unknown_architecture(fields.path, &format!("{architecture} with {experts} experts"))),
-    }
+/// Qwen3.5 with experts.
+pub(super) const QWEN35_MOE: Family = Family {
+    name: "qwen35moe",
+    model_types: &["qwen3_5_moe", "qwen3_5_moe_text"],
+    experts: Some(true),
+    defaults: Defaults { hidden_size: 2048, layers: 40, kv_heads: Some(2), ..QWEN35.defaults },
+    adapt_hf: |fields, config| {
+        config.experts = Some(experts(fields, config, [256, 8])?);
+        both(fields, config)
+    },
+    adapt_gguf: |keyed, checkpoint, config| {
+        moe::gguf(keyed, checkpoint, config, true)?;
+        both_gguf(keyed, config, true)
+    },
+    ..QWEN35
+};
+
+/// The experts, and the one that every token goes through. Defaults are those of count and number for each token.
+fn experts(fields: &Fields<'_>, config: &ModelConfig, [count, chosen]: [usize; 2]) -> Result<ExpertsConfig> {
+    let shared = fields.count("shared_expert_intermediate_size", 1..=LIMIT)?.unwrap_or(512);
+    Ok(ExpertsConfig {
+        normalized: fields.bool("norm_topk_prob", true)?,
+        shared_width: Some(shared),
+        ..moe::qwen(fields, config, [count, chosen, 512])?
+    })
 }
 
 /// What both have in common.

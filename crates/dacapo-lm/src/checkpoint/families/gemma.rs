@@ -13,7 +13,7 @@ pub(super) const GEMMA2: Family = Family {
     name: "gemma2",
     model_types: &["gemma2"],
     in_gguf: true,
-    experts: false,
+    experts: Some(false),
     permuted: false,
     partial_rotation: false,
     defaults: Defaults {

@@ -13,7 +13,7 @@ pub(super) const GPT_OSS: Family = Family {
     name: "gpt-oss",
     model_types: &["gpt_oss"],
     in_gguf: true,
-    experts: true,
+    experts: Some(true),
     permuted: false,
     partial_rotation: false,
     defaults: Defaults {

@@ -26,7 +26,7 @@ pub(super) const LLAMA: Family = Family {
     name: "llama",
     model_types: &["llama"],
     in_gguf: true,
-    experts: false,
+    experts: Some(false),
     permuted: true,
     partial_rotation: false,
     defaults: DEFAULTS,

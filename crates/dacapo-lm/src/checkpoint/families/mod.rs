@@ -29,8 +29,8 @@ pub(super) struct Family {
     pub model_types: &'static [&'static str],
     /// Whether GGUF files of that name exist.
     pub in_gguf: bool,
-    /// Whether layers have experts.
-    pub experts: bool,
+    /// Whether layers have experts; `None` if those of some models do.
+    pub experts: Option<bool>,
     /// Whether llama.cpp's converter permutes the rows of queries and keys so that rotary pairs are neighbours.
     pub permuted: bool,
     /// Whether a part of a head may be rotated and the rest not.
@@ -72,6 +72,7 @@ pub(super) static FAMILIES: &[Family] = &[
     qwen::QWEN3,
     delta::QWEN3_NEXT,
     delta::QWEN35,
+    delta::QWEN35_MOE,
     gemma::GEMMA2,
     gemma::GEMMA3,
     gpt_oss::GPT_OSS,
@@ -95,7 +96,8 @@ pub(crate) fn is_permuted(architecture: &str) -> bool {
 /// The family that `general.architecture` means, for a file with experts or without. Mixtral's files say "llama".
 pub(super) fn by_gguf(name: &str, experts: bool) -> Option<&'static Family> {
     let name = if name == "llama" && experts { "mixtral" } else { name };
-    FAMILIES.iter().find(|family| family.in_gguf && family.name == name && family.experts == experts)
+    let fits = |family: &&Family| family.experts.is_none_or(|some| some == experts);
+    FAMILIES.iter().filter(fits).find(|family| family.in_gguf && family.name == name)
 }
 
 /// Nothing is special.
@@ -151,6 +153,7 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ARCHITECTURES);
         assert_eq!(by_model_type("gemma3_text").map(|family| family.name), Some("gemma3"));
+        assert!(by_gguf("qwen3next", true).is_some() && by_gguf("qwen3next", false).is_some());
         assert_eq!(by_model_type("qwen3_5").map(|family| family.name), Some("qwen35"));
         assert!(by_gguf("mistral", false).is_none() && by_gguf("gemma3", false).is_some());
         assert_eq!(by_gguf("llama", true).map(|family| family.name), Some("mixtral"));

@@ -17,7 +17,7 @@ const MOST_EXPERTS: u64 = 4096;
 pub(super) const MIXTRAL: Family = Family {
     name: "mixtral",
     model_types: &["mixtral"],
-    experts: true,
+    experts: Some(true),
     defaults: Defaults {
         intermediate_size: 14336,
         kv_heads: Some(8),
@@ -47,7 +47,7 @@ pub(super) const MIXTRAL: Family = Family {
 pub(super) const QWEN3_MOE: Family = Family {
     name: "qwen3moe",
     model_types: &["qwen3_moe"],
-    experts: true,
+    experts: Some(true),
     defaults: Defaults {
         hidden_size: 2048,
         intermediate_size: 6144,
@@ -71,7 +71,7 @@ pub(super) const QWEN3_MOE: Family = Family {
 pub(super) const QWEN2_MOE: Family = Family {
     name: "qwen2moe",
     model_types: &["qwen2_moe"],
-    experts: true,
+    experts: Some(true),
     defaults: Defaults {
         hidden_size: 2048,
         intermediate_size: 5632,

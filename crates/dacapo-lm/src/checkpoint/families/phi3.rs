@@ -9,7 +9,7 @@ pub(super) const PHI3: Family = Family {
     name: "phi3",
     model_types: &["phi3"],
     in_gguf: true,
-    experts: false,
+    experts: Some(false),
     permuted: false,
     partial_rotation: true,
     defaults: Defaults {

@@ -9,7 +9,7 @@ pub(super) const QWEN2: Family = Family {
     name: "qwen2",
     model_types: &["qwen2"],
     in_gguf: true,
-    experts: false,
+    experts: Some(false),
     permuted: false,
     partial_rotation: false,
     defaults: Defaults {

@@ -32,7 +32,7 @@ pub(crate) fn load(loader: &mut Loader<'_>) -> Result<Box<dyn Architecture>> {
         "qwen2moe" => qwen2_moe::load(loader)?,
         "qwen3" => qwen3::load(loader)?,
         "qwen3moe" => qwen3_moe::load(loader)?,
-        "qwen3next" | "qwen35" => qwen3_next::load(loader)?,
+        "qwen35" | "qwen35moe" | "qwen3next" => qwen3_next::load(loader)?,
         "gemma2" => gemma::load(loader, false)?,
         "gemma3" => gemma::load(loader, true)?,
         "gpt-oss" => gpt_oss::load(loader)?,

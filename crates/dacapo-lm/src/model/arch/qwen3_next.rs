@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::model::blocks::{Attention, Linear, Mixer, Mlp};
-use crate::model::decoder::{Decoder, Layer};
+use crate::model::blocks::{Attention, Linear, Mixer};
+use crate::model::decoder::{Decoder, FeedForward, Layer};
 use crate::model::delta_net::DeltaNet;
 use crate::model::load::Loader;
 use crate::model::rope::Ropes;
@@ -18,7 +18,7 @@ pub(super) fn load(loader: &mut Loader<'_>) -> Result<Decoder> {
             Some(nets) => Mixer::DeltaNet(DeltaNet::load(loader, &format!("{path}.linear_attn"), nets)?),
             None => gated_attention(loader, &format!("{path}.self_attn"), i, &ropes)?.into(),
         };
-        let mlp = Mlp::load(loader, &format!("{path}.mlp"))?;
+        let mlp = FeedForward::load(loader, &format!("{path}.mlp"), i)?;
         Layer::pre_norm(loader, path, mixer, mlp)
     })
 }

@@ -6,8 +6,8 @@ use dacapo::{
 };
 use dacapo_ops::quant::{Float, Format, Ggml};
 use dacapo_ops::{
-    Activation, ActivationFn, AttentionOptions, DeltaInputs, Int8Buffers, RopeOptions, SampleParams, Weight,
-    WeightSource,
+    Activation, ActivationFn, AttentionOptions, DeltaInputs, Experts, Int8Buffers, RopeOptions, RouteOptions,
+    Routed, SampleParams, Scoring, Weight, WeightSource,
 };
 
 /// Widths of a model and its products: those of Qwen3 0.6B, Llama 3.1 8B, and heads of 256 as Gemma has them.
@@ -112,6 +112,42 @@ fn small_operations(device: &Device, widths: Widths, rows: usize) -> Result<Comp
         dacapo_ops::sample(enc, &logits, &params, &step, bias, &counts, &token, 1)?;
     }
     dacapo_ops::advance(enc, &step, 1)?;
+    Ok(it.finish())
+}
+
+/// Experts of these widths, chosen and weighted, with biases and without: those of Qwen3 30B and of gpt-oss, but fewer.
+fn experts(device: &Device, [hidden, inner]: [usize; 2], tokens: usize) -> Result<ComputeGraph> {
+    const COUNT: usize = 6;
+    const CHOSEN: usize = 4;
+    let mut it = Recorder::new(device);
+    let options = RouteOptions { scoring: Scoring::Softmax, normalized: true, scale: 1.0 };
+    let (x, logits) = (it.f32s(&[tokens, hidden]), it.f32s(&[tokens, COUNT]));
+    for bias in [None, Some(it.f32s(&[COUNT]))] {
+        let (ids, weights) = (it.of(DType::U32, &[tokens, CHOSEN]), it.f32s(&[tokens, CHOSEN]));
+        dacapo_ops::route(&mut it.enc, &logits, bias.as_ref(), &ids, &weights, options)?;
+        let routed = Routed::new(&mut it.enc, &ids, COUNT, true)?;
+        for format in [FORMATS[0], FORMATS[2]] {
+            let up = Experts::new(device, format, COUNT, inner, hidden)?;
+            let down = Experts::new(device, format, COUNT, hidden, inner)?;
+            let [gate, partner, inside] = [(); 3].map(|()| it.f32s(&[tokens * CHOSEN, inner]));
+            let (given, sum) = (it.f32s(&[tokens * CHOSEN, hidden]), it.f32s(&[tokens, hidden]));
+            let room = Int8Buffers::transient(device, x.len())?;
+            let rounded = if up.takes_int8() {
+                Activation::quantize(&mut it.enc, &x, &room)?
+            } else {
+                Activation::exact(&x)
+            };
+            dacapo_ops::matmul_experts(&mut it.enc, &rounded, &up, &routed, &gate)?;
+            dacapo_ops::matmul_experts(&mut it.enc, &Activation::exact(&x), &up, &routed, &partner)?;
+            let biases = it.f32s(&[COUNT, inner]);
+            dacapo_ops::experts_bias(&mut it.enc, &gate, &biases, &routed)?;
+            dacapo_ops::gated_clamped(&mut it.enc, &gate, &partner, &inside, 1.702, 7.0)?;
+            dacapo_ops::matmul_experts(&mut it.enc, &Activation::exact(&inside), &down, &routed, &given)?;
+            dacapo_ops::experts_sum(&mut it.enc, &given, &weights, None, &sum)?;
+            let (always, share) = (it.f32s(&[tokens, hidden]), it.f32s(&[tokens, 1]));
+            dacapo_ops::experts_sum(&mut it.enc, &given, &weights, Some((&always, &share)), &sum)?;
+        }
+    }
     Ok(it.finish())
 }
 
@@ -227,6 +263,9 @@ fn attention(device: &Device, widths: Widths, way: Way) -> Result<ComputeGraph> 
 /// Every graph, as it is recorded.
 pub fn graphs(device: &Device) -> Result<Vec<ComputeGraph>> {
     let mut graphs = vec![delta_net(device, 1)?, delta_net(device, 70)?];
+    for (widths, tokens) in [([2048, 768], 1), ([2048, 768], 70), ([2880, 2880], 3)] {
+        graphs.push(experts(device, widths, tokens)?);
+    }
     for widths in WIDTHS {
         graphs.extend([small_operations(device, widths, 1)?, small_operations(device, widths, 70)?]);
         graphs.extend(

@@ -103,12 +103,27 @@ unsafe fn expand_unit<V: Vector>(
 }
 
 #[inline(always)]
-unsafe fn expand_units<V: Vector>(scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) {
+unsafe fn units_of<V: Vector>(scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) {
     let per_unit = layout.len(scales, scales.unit());
     for (unit, out) in bytes.chunks_exact(scales.unit_bytes()).zip(out.chunks_exact_mut(per_unit)) {
         for lane in (0..ROWS).step_by(V::LANES) {
             expand_unit::<V>(scales, layout, unit.as_ptr(), lane, out.as_mut_ptr());
         }
+    }
+}
+
+/// A loop for each family whose units are of one block or two, and for each type of scales there: what is the same for all units
+/// is decided before them.
+#[inline(always)]
+unsafe fn expand_units<V: Vector>(scales: Scales, layout: Layout, bytes: &[u8], out: &mut [f32]) {
+    use Float::{BF16, F16, F32};
+    use Scales::{Affine, Symmetric};
+    match scales {
+        Symmetric { zero, float: F16 } => units_of::<V>(Symmetric { zero, float: F16 }, layout, bytes, out),
+        Affine { group, float: F32 } => units_of::<V>(Affine { group, float: F32 }, layout, bytes, out),
+        Affine { group, float: F16 } => units_of::<V>(Affine { group, float: F16 }, layout, bytes, out),
+        Affine { group, float: BF16 } => units_of::<V>(Affine { group, float: BF16 }, layout, bytes, out),
+        scales => units_of::<V>(scales, layout, bytes, out),
     }
 }
 

@@ -1,8 +1,8 @@
 //! gpt-oss.
 
-use super::moe::{gguf, numbers};
+use super::moe::{everywhere, gguf};
 use super::{Defaults, Family, window, windows};
-use crate::checkpoint::config::{ExpertsConfig, ModelConfig, RopeScaling, yarn_mscale};
+use crate::checkpoint::config::{ModelConfig, RopeScaling, yarn_mscale};
 use crate::checkpoint::fields::Fields;
 use crate::error::Result;
 
@@ -40,15 +40,7 @@ pub(super) const GPT_OSS: Family = Family {
             config.rope.scaling = default_rope();
         }
         check_clamped(fields)?;
-        let [count, chosen] = numbers(fields, [128, 4])?;
-        config.experts = Some(ExpertsConfig {
-            count,
-            chosen,
-            width: config.intermediate_size,
-            normalized: true,
-            shared_width: None,
-            layers: vec![true; config.layers],
-        });
+        config.experts = Some(everywhere(fields, config, [128, 4])?);
         Ok(())
     },
     adapt_gguf: |keyed, checkpoint, config| {

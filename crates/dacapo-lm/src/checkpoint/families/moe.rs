@@ -29,15 +29,7 @@ pub(super) const MIXTRAL: Family = Family {
     adapt_hf: |fields, config| {
         config.set_biases(false, false, false);
         config.sliding_windows = vec![window(fields, None)?; config.layers];
-        let [count, chosen] = numbers(fields, [8, 2])?;
-        config.experts = Some(ExpertsConfig {
-            count,
-            chosen,
-            width: config.intermediate_size,
-            normalized: true,
-            shared_width: None,
-            layers: vec![true; config.layers],
-        });
+        config.experts = Some(everywhere(fields, config, [8, 2])?);
         Ok(())
     },
     adapt_gguf: |keyed, checkpoint, config| gguf(keyed, checkpoint, config, true),
@@ -99,13 +91,31 @@ pub(super) const QWEN2_MOE: Family = Family {
 };
 
 /// How many experts there are, and how many a token goes through. transformers 5 says `num_local_experts` for all families.
-pub(super) fn numbers(fields: &Fields<'_>, defaults: [usize; 2]) -> Result<[usize; 2]> {
+fn numbers(fields: &Fields<'_>, defaults: [usize; 2]) -> Result<[usize; 2]> {
     let count = match fields.count("num_experts", 1..=MOST_EXPERTS)? {
         Some(count) => Some(count),
         None => fields.count("num_local_experts", 1..=MOST_EXPERTS)?,
     };
     let chosen = fields.count("num_experts_per_tok", 1..=MOST_EXPERTS)?;
     Ok([count.unwrap_or(defaults[0]), chosen.unwrap_or(defaults[1])])
+}
+
+/// Experts in every layer, as wide as the MLPs of the configuration, whose weights add up to 1. Defaults are those of count and
+/// number for each token.
+pub(super) fn everywhere(
+    fields: &Fields<'_>,
+    config: &ModelConfig,
+    defaults: [usize; 2],
+) -> Result<ExpertsConfig> {
+    let [count, chosen] = numbers(fields, defaults)?;
+    Ok(ExpertsConfig {
+        count,
+        chosen,
+        width: config.intermediate_size,
+        normalized: true,
+        shared_width: None,
+        layers: vec![true; config.layers],
+    })
 }
 
 /// The experts of Qwen: in every `decoder_sparse_step`-th layer but those of `mlp_only_layers`. Defaults are those of count,

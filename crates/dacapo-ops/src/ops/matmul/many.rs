@@ -171,6 +171,27 @@ impl<const P: usize> Tile<P> {
         self.scales_q = input.scales.as_ptr().add(at / BLOCK);
         self.sums = input.sums.as_ptr().add(at / span);
     }
+
+    /// The sums of `M` tokens so far.
+    #[inline(always)]
+    unsafe fn load_acc<V: Vector, const M: usize>(&self) -> [[V::Float; P]; M] {
+        let mut acc = [[V::splat(0.0); P]; M];
+        for m in 0..M {
+            for p in 0..P {
+                acc[m][p] = V::load(self.acc[p].add(m * ROWS));
+            }
+        }
+        acc
+    }
+
+    #[inline(always)]
+    unsafe fn store_acc<V: Vector, const M: usize>(&self, acc: [[V::Float; P]; M]) {
+        for m in 0..M {
+            for p in 0..P {
+                V::store(self.acc[p].add(m * ROWS), acc[m][p]);
+            }
+        }
+    }
 }
 
 /// A tile of `P` vectors of rows by `M` tokens. `BITS` is at least the number of bits of a code; `HALF` means spans of 16 values,
@@ -187,12 +208,7 @@ unsafe fn pass<
     tile: Tile<P>,
 ) {
     let Tile { mut codes, mut scales, mut q, mut scales_q, mut sums, .. } = tile;
-    let mut acc = [[V::splat(0.0); P]; M];
-    for m in 0..M {
-        for p in 0..P {
-            acc[m][p] = V::load(tile.acc[p].add(m * ROWS));
-        }
-    }
+    let mut acc = tile.load_acc::<V, M>();
     let stride = if BIASED { 2 * ROWS } else { ROWS };
     for _ in 0..tile.blocks / tile.per {
         for _ in 0..tile.per {
@@ -237,11 +253,7 @@ unsafe fn pass<
             scales = scales.map(|scales| scales.add(stride));
         }
     }
-    for m in 0..M {
-        for p in 0..P {
-            V::store(tile.acc[p].add(m * ROWS), acc[m][p]);
-        }
-    }
+    tile.store_acc::<V, M>(acc);
 }
 
 /// What the sum of token `m` starts at.

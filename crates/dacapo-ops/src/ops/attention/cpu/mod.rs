@@ -153,67 +153,49 @@ pub(crate) trait KvElement: Element {
     fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, Self>, scratch: &mut [f32]);
 }
 
-impl KvElement for f32 {
-    fn one(
-        level: Level,
-        shape: &Shape,
-        q: Queries<'_>,
-        cache: Cache<'_, f32>,
-        scratch: &mut [f32],
-        out: &mut [f32],
-    ) {
-        one::attend_f32(level, shape, q, cache, scratch, out);
-    }
-    fn part(
-        level: Level,
-        shape: &Shape,
-        q: Queries<'_>,
-        cache: Cache<'_, f32>,
-        range: (usize, usize),
-        scratch: &mut [f32],
-        put: &mut dyn FnMut(usize, one::State, &[f32]),
-    ) {
-        one::part_f32(level, shape, q, cache, range, scratch, put);
-    }
-    fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f32>, scratch: &mut [f32]) {
-        many::attend_f32(level, shape, q, cache, scratch);
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, x: &[f32; LANES]) -> L::V {
-        l.load(x)
-    }
+macro_rules! kv_element {
+    ($element:ty, $load:ident, $attend:ident, $part:ident) => {
+        impl KvElement for $element {
+            #[inline(always)]
+            fn load<L: Lanes>(l: L, x: &[Self; LANES]) -> L::V {
+                l.$load(x)
+            }
+            fn one(
+                level: Level,
+                shape: &Shape,
+                q: Queries<'_>,
+                cache: Cache<'_, Self>,
+                scratch: &mut [f32],
+                out: &mut [f32],
+            ) {
+                one::$attend(level, shape, q, cache, scratch, out);
+            }
+            fn part(
+                level: Level,
+                shape: &Shape,
+                q: Queries<'_>,
+                cache: Cache<'_, Self>,
+                range: (usize, usize),
+                scratch: &mut [f32],
+                put: &mut dyn FnMut(usize, one::State, &[f32]),
+            ) {
+                one::$part(level, shape, q, cache, range, scratch, put);
+            }
+            fn many(
+                level: Level,
+                shape: &Shape,
+                q: Queries<'_>,
+                cache: Cache<'_, Self>,
+                scratch: &mut [f32],
+            ) {
+                many::$attend(level, shape, q, cache, scratch);
+            }
+        }
+    };
 }
 
-impl KvElement for f16 {
-    fn one(
-        level: Level,
-        shape: &Shape,
-        q: Queries<'_>,
-        cache: Cache<'_, f16>,
-        scratch: &mut [f32],
-        out: &mut [f32],
-    ) {
-        one::attend_f16(level, shape, q, cache, scratch, out);
-    }
-    fn part(
-        level: Level,
-        shape: &Shape,
-        q: Queries<'_>,
-        cache: Cache<'_, f16>,
-        range: (usize, usize),
-        scratch: &mut [f32],
-        put: &mut dyn FnMut(usize, one::State, &[f32]),
-    ) {
-        one::part_f16(level, shape, q, cache, range, scratch, put);
-    }
-    fn many(level: Level, shape: &Shape, q: Queries<'_>, cache: Cache<'_, f16>, scratch: &mut [f32]) {
-        many::attend_f16(level, shape, q, cache, scratch);
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, x: &[f16; LANES]) -> L::V {
-        l.load_f16(x)
-    }
-}
+kv_element!(f32, load, attend_f32, part_f32);
+kv_element!(f16, load_f16, attend_f16, part_f16);
 
 /// Up to sixteen elements of a cache; lanes beyond them are 0.
 #[inline(always)]
@@ -268,7 +250,7 @@ pub(super) fn plan<const OUT: usize>(ctx: &PlanContext<'_>) -> CpuPlan {
 fn run_as<E: KvElement>(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
-    let cache = cache_of_head::<E>(tile, &shape, tile.x());
+    let cache = Cache::<E>::of_head((tile.read(1), tile.read(2)), &shape, tile.x());
     let first_head = tile.x() * shape.group;
     let sinks = sinks.map(|s| &s[first_head..][..shape.group]);
     let mut block = tile.write::<f32>(output);
@@ -312,18 +294,13 @@ pub(super) fn run_q8(tile: &Tile<'_>) {
 fn run_q8_as<E: KvElement>(tile: &Tile<'_>) {
     let p: Params = tile.params();
     let shape = Shape::new(&p, tile.read::<u32>(3)[0] as usize);
-    let cache = cache_of_head::<E>(tile, &shape, tile.x());
+    let cache = Cache::<E>::of_head((tile.read(1), tile.read(2)), &shape, tile.x());
     let first_head = tile.x() * shape.group;
     let queries = Queries { q: tile.read(0), first_head, first: 0, count: 1, sinks: None };
     let (out, scratch) = tile.scratch().split_at_mut(shape.group * shape.value_dim);
     E::one(Level::best(), &shape, queries, cache, scratch, out);
     let (mut codes, mut meta) = (tile.write::<i8>(4), tile.write::<f32>(5));
     quantize(Level::best(), out, codes.slice(), meta.slice());
-}
-
-/// What head `head` of the caches holds.
-fn cache_of_head<'a, E: KvElement>(tile: &Tile<'a>, shape: &Shape, head: usize) -> Cache<'a, E> {
-    Cache::of_head((tile.read(1), tile.read(2)), shape, head)
 }
 
 fn dispatch(tile: &Tile<'_>, sinks: Option<&[f32]>, output: usize) {

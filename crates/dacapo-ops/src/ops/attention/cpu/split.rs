@@ -9,7 +9,7 @@ use half::f16;
 
 use super::super::split::{row_len, tiles_of_head};
 use super::one::State;
-use super::{Cache, KvElement, Params, Queries, Shape, cache_of_head, one};
+use super::{Cache, KvElement, Params, Queries, Shape, one};
 use crate::ops::matmul::codes::META;
 use crate::ops::quantize::cpu::quantize;
 use crate::quant::panel::BLOCK;
@@ -63,7 +63,7 @@ fn part<E: KvElement>(tile: &Tile<'_>) {
     let p: Params = tile.params();
     let (shape, layout) = (shape(tile, &p, 3), Layout::new(&p));
     let (token, kv_head) = (tile.y() / p.kv_heads as usize, tile.y() % p.kv_heads as usize);
-    let cache = cache_of_head::<E>(tile, &shape, kv_head);
+    let cache = Cache::<E>::of_head((tile.read(1), tile.read(2)), &shape, kv_head);
     let first_head = kv_head * shape.group;
     let queries = Queries { q: tile.read(0), first_head, first: token, count: 1, sinks: None };
     let (scratch, mut found) = (tile.scratch(), tile.write::<f32>(4));

@@ -99,10 +99,7 @@ unsafe fn pass<T: Tiles, const HALF: bool, const BIASED: bool, const M: usize>(t
     let Tile { codes: [codes], mut scales, mut sums, .. } = tile;
     let values = if HALF { BLOCK / 2 } else { BLOCK };
     let steps = tile.blocks * (BLOCK / values);
-    let mut acc = [[V::splat(0.0); 1]; M];
-    for m in 0..M {
-        acc[m][0] = V::load(tile.acc[0].add(m * ROWS));
-    }
+    let mut acc = tile.load_acc::<V, M>();
     // Sums of the next step are on their way while those of this one become floats.
     let mut dots = [Sums([[0; ROWS]; TOKENS]); 2];
     let dots = dots.as_mut_ptr();
@@ -131,9 +128,7 @@ unsafe fn pass<T: Tiles, const HALF: bool, const BIASED: bool, const M: usize>(t
             left = tile.per.max(1);
         }
     }
-    for m in 0..M {
-        V::store(tile.acc[0].add(m * ROWS), acc[m][0]);
-    }
+    tile.store_acc::<V, M>(acc);
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

@@ -63,12 +63,7 @@ unsafe fn add_eight<const M: usize>(
 #[inline(always)]
 unsafe fn pass<const HALF: bool, const BIASED: bool, const M: usize>(tile: Tile<VECTORS>) {
     let Tile { mut codes, mut scales, mut q, mut scales_q, mut sums, .. } = tile;
-    let mut acc = [[V::splat(0.0); VECTORS]; M];
-    for m in 0..M {
-        for p in 0..VECTORS {
-            acc[m][p] = V::load(tile.acc[p].add(m * ROWS));
-        }
-    }
+    let mut acc = tile.load_acc::<V, M>();
     let stride = if BIASED { 2 * ROWS } else { ROWS };
     let (parts, eights) = if HALF { (2, 2) } else { (1, 4) };
     for _ in 0..tile.blocks / tile.per {
@@ -103,11 +98,7 @@ unsafe fn pass<const HALF: bool, const BIASED: bool, const M: usize>(tile: Tile<
             scales = scales.map(|scales| scales.add(stride));
         }
     }
-    for m in 0..M {
-        for p in 0..VECTORS {
-            V::store(tile.acc[p].add(m * ROWS), acc[m][p]);
-        }
-    }
+    tile.store_acc::<V, M>(acc);
 }
 
 #[target_feature(enable = "neon,dotprod,i8mm")]

@@ -93,7 +93,8 @@ impl VulkanPipeline {
         let shader = self.translator.shader(self.kernel, self.twin, plan.variant)?;
         let special = shader.specialize(&plan.constants)?;
         special.check(shader.label(), &self.context.physical.limits)?;
-        // Compilers of software devices take minutes over unrolled loops, and have no registers to put arrays into.
+        // Compilers of software devices take minutes over unrolled loops, and have no registers to put arrays into. Some unroll
+        // unless they are asked not to.
         let software = self.context.physical.info.kind == DeviceKind::Software;
         let special = if software { special.rolled() } else { special };
         let words = special.spirv(shader.label())?;

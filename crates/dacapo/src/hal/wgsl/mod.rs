@@ -38,9 +38,9 @@ pub struct Shader {
 pub struct Specialized {
     module: Module,
     info: ModuleInfo,
-    /// A hint that SPIR-V alone can carry.
+    /// Whether compilers are asked to unroll loops, or not to: a hint that SPIR-V alone can carry.
     #[cfg_attr(not(feature = "vulkan"), expect(dead_code, reason = "nothing else takes it"))]
-    unroll: bool,
+    unroll: Option<bool>,
 }
 
 /// What every device that is accepted can do, and what single texts ask for beyond it.
@@ -101,7 +101,11 @@ impl Shader {
         let (module, info) =
             naga::back::pipeline_constants::process_overrides(&self.module, &self.info, None, &constants)
                 .map_err(|error| Error::Shader { kernel: self.label.clone(), message: error.to_string() })?;
-        Ok(Specialized { module: module.into_owned(), info: info.into_owned(), unroll: self.unroll })
+        Ok(Specialized {
+            module: module.into_owned(),
+            info: info.into_owned(),
+            unroll: self.unroll.then_some(true),
+        })
     }
 
     fn check(&mut self, kernel: &Kernel) -> std::result::Result<(), String> {
@@ -148,10 +152,10 @@ impl Shader {
 }
 
 impl Specialized {
-    /// The same without asking for unrolled loops.
+    /// The same, but what asked for unrolled loops asks for the reverse.
     #[cfg(feature = "vulkan")]
     pub fn rolled(self) -> Self {
-        Specialized { unroll: false, ..self }
+        Specialized { unroll: self.unroll.map(|_| false), ..self }
     }
 
     /// Invocations of a workgroup in x, y and z.

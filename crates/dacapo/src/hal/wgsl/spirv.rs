@@ -35,8 +35,8 @@ impl Specialized {
         let mut instructions = Instructions::new(words).ok_or_else(|| fail("SPIR-V: not a module".into()))?;
         instructions.strip_layouts();
         instructions.order_memory_at_subgroup_barriers();
-        if self.unroll {
-            instructions.ask_for_unrolled_loops();
+        if let Some(unroll) = self.unroll {
+            instructions.ask_of_loops(unroll);
         }
         Ok(instructions.words)
     }
@@ -151,14 +151,16 @@ impl Instructions {
         });
     }
 
-    /// Sets the hint to unroll on every loop; the writer knows none.
-    fn ask_for_unrolled_loops(&mut self) {
+    /// Sets the hint to unroll, or not to, on every loop; the writer knows none.
+    fn ask_of_loops(&mut self, unroll: bool) {
         const UNROLL: u32 = 1;
+        const DONT_UNROLL: u32 = 2;
+        let hint = if unroll { UNROLL } else { DONT_UNROLL };
         let mut at = HEADER;
         while at < self.words.len() {
             let first = self.words[at];
             if first & 0xffff == op::LOOP_MERGE {
-                self.words[at + 3] = UNROLL;
+                self.words[at + 3] = hint;
             }
             at += (first >> 16) as usize;
         }

@@ -65,12 +65,18 @@ fn loops_are_unrolled_where_a_text_asks_for_it() {
     static PLAIN: GpuTwin =
         GpuTwin { variants: &[Wgsl::new("plain", &[TEXT])], plan: |_| GpuPlan::linear(1) };
     static KERNEL: Kernel = kernel(&[Binding::write("y")], &PLAIN);
-    let hints = |text: &Wgsl| {
-        let words = super::spirv::translate(&KERNEL, text, &[]).expect("translates");
+    let hints_of = |words: &[u32]| {
         words.windows(4).filter(|w| w[0] == (4 << 16 | 246)).map(|w| w[3]).collect::<Vec<_>>()
     };
+    let hints = |text: &Wgsl| hints_of(&super::spirv::translate(&KERNEL, text, &[]).expect("translates"));
     assert_eq!(hints(&PLAIN.variants[0]), [0]);
     assert_eq!(hints(&PLAIN.variants[0].unrolled()), [1]);
+    let rolled = |text: &Wgsl| {
+        let special = Shader::new(&KERNEL, text).expect("fits").specialize(&[]).expect("has no overrides");
+        hints_of(&special.rolled().spirv("software").expect("translates"))
+    };
+    assert_eq!(rolled(&PLAIN.variants[0]), [0]);
+    assert_eq!(rolled(&PLAIN.variants[0].unrolled()), [2]);
 }
 
 #[test]

@@ -51,8 +51,8 @@ const MEMORIES: [Memory; 6] = [
     Memory { heads: [1, 1], dims: [1, 1], tokens: [1, 2] },
     Memory { heads: [2, 4], dims: [16, 16], tokens: [9, 1] },
     Memory { heads: [2, 6], dims: [40, 37], tokens: [1, 12] },
-    Memory { heads: [1, 2], dims: [128, 128], tokens: [5, 1] },
-    Memory { heads: [2, 2], dims: [256, 20], tokens: [2, 3] },
+    Memory { heads: [1, 2], dims: [128, 128], tokens: [37, 16] },
+    Memory { heads: [2, 2], dims: [256, 20], tokens: [20, 3] },
     Memory { heads: [3, 3], dims: [70, 64], tokens: [70, 2] },
 ];
 

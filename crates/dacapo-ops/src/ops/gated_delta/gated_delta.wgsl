@@ -1,37 +1,5 @@
-// The gated delta rule. A workgroup has some columns of a head's memory, an invocation some rows of one of them, in registers
-// from the first token to the last.
-struct Params {
-    key_heads: u32,
-    value_heads: u32,
-    key_dim: u32,
-    value_dim: u32,
-    tiled: u32,
-    o0: u32,
-    o1: u32,
-    o2: u32,
-    o3: u32,
-    o4: u32,
-    o5: u32,
-    o6: u32,
-    o7: u32,
-}
-var<immediate> p: Params;
-struct U32s { v: array<u32> }
-struct F32s { v: array<f32> }
-@group(0) @binding(0) var<storage, read> qkv: F32s;
-@group(0) @binding(1) var<storage, read> a: F32s;
-@group(0) @binding(2) var<storage, read> b: F32s;
-@group(0) @binding(3) var<storage, read> rate: F32s;
-@group(0) @binding(4) var<storage, read> dt_bias: F32s;
-@group(0) @binding(5) var<storage, read> step: U32s;
-@group(0) @binding(6) var<storage, read_write> state: F32s;
-@group(0) @binding(7) var<storage, read_write> out: F32s;
-
-override WORKGROUP: u32 = 128u;
-// Columns of a workgroup, in how many parts each is divided, and rows of a part.
-override COLUMNS: u32 = 32u;
-override PARTS: u32 = 4u;
-override ROWS: u32 = 32u;
+// The gated delta rule, token by token. A workgroup has some columns of a head's memory, an invocation some rows of one of them, in
+// registers from the first token to the last.
 const MOST_ROWS: u32 = 32u;
 const WORKERS: u32 = 256u;
 
@@ -59,26 +27,21 @@ fn main(at: Invocation) {
     let memory = p.o6 / 4u + head * p.key_dim * p.value_dim + column;
     let fresh = step.v[p.o5 / 4u] == 0u;
     var s: array<f32, MOST_ROWS>;
-    for (var r = 0u; r < MOST_ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         s[r] = 0.0;
         if r < rows && is_there && !fresh {
             s[r] = state.v[memory + (first + r) * p.value_dim];
         }
     }
-    let shared_head = select(head / (p.value_heads / p.key_heads), head % p.key_heads, p.tiled == 1u);
-    let width = 2u * p.key_heads * p.key_dim + p.value_heads * p.value_dim;
-    let tokens = (arrayLength(&a.v) - p.o1 / 4u) / p.value_heads;
-    let forgets = -rate.v[p.o3 / 4u + head];
-    let bias = dt_bias.v[p.o4 / 4u + head];
+    let tokens = token_count();
     let scale = 1.0 / sqrt(f32(p.key_dim));
     for (var t = 0u; t < tokens; t++) {
-        let token = p.o0 / 4u + t * width;
-        let q = token + shared_head * p.key_dim + first;
+        let q = query_at(t, head) + first;
         let k = q + p.key_heads * p.key_dim;
         var recalled = 0.0;
         var key_square = 0.0;
         var query_square = 0.0;
-        for (var r = 0u; r < MOST_ROWS; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             if r < rows {
                 let key = qkv.v[k + r];
                 let query = qkv.v[q + r];
@@ -99,17 +62,16 @@ fn main(at: Invocation) {
             key_square += key_squares[i * COLUMNS + in_block];
             query_square += query_squares[i * COLUMNS + in_block];
         }
-        let gate = t * p.value_heads + head;
-        let decay = exp_of(forgets * softplus(a.v[p.o1 / 4u + gate] + bias));
+        let decay = exp_of(log_decay(t, head));
         let inverse_key = 1.0 / sqrt(key_square + 1e-6);
         let inverse_query = 1.0 / sqrt(query_square + 1e-6);
         var change = 0.0;
         if is_there {
-            let v = qkv.v[token + 2u * p.key_heads * p.key_dim + head * p.value_dim + column];
-            change = swish(inverse_key, b.v[p.o2 / 4u + gate]) * (v - decay * inverse_key * recalled);
+            let v = qkv.v[value_at(t, head) + column];
+            change = swish(inverse_key, share_logit(t, head)) * (v - decay * inverse_key * recalled);
         }
         var read = 0.0;
-        for (var r = 0u; r < MOST_ROWS; r++) {
+        for (var r = 0u; r < ROWS; r++) {
             if r < rows {
                 s[r] = fma(change, qkv.v[k + r], decay * s[r]);
                 read = fma(s[r], qkv.v[q + r], read);
@@ -125,7 +87,7 @@ fn main(at: Invocation) {
             out.v[p.o7 / 4u + (t * p.value_heads + head) * p.value_dim + column] = read * inverse_query * scale;
         }
     }
-    for (var r = 0u; r < MOST_ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) {
         if r < rows && is_there {
             state.v[memory + (first + r) * p.value_dim] = s[r];
         }

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Checkpoints of well-known shapes with random weights, for measuring speed.
 
-    python random_checkpoint.py --shape qwen3-0.6b --out DIR [--formats mlx4 q4_0 q4_k_m q8_0]
+    python random_checkpoint.py --shape qwen3-0.6b --out DIR [--formats mlx4 q4_0 q4_k_m q8_0] [--layers N]
 
 Writes DIR/<shape>-mlx4/ (MLX affine, 4 bits, group 64, bfloat16 scales) and DIR/<shape>-<type>.gguf. The codes are
 uniformly random; scales are such that weights have the usual spread about zero, so that logits stay finite. q4_0 and
 q8_0 have all matrices in that type; q4_k_m mixes Q4_K and Q6_K as llama.cpp does. Speed depends on none of the values,
-but the text that comes out is noise. Needs numpy and gguf.
+but the text that comes out is noise. With --layers the model has fewer layers than the shape, and its name says so. Shapes with
+delta nets are written as MLX folders alone; `dacapo quantize` makes GGUF files of them. Needs numpy, and gguf for GGUF files.
 """
 import argparse
 import json
 import os
 
-import gguf
 import numpy as np
 
 SHAPES = {
@@ -22,36 +22,79 @@ SHAPES = {
                          tied=True, theta=5e5, context=131072),
     "llama-3.1-8b": dict(arch="llama", hidden=4096, inner=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab=128256,
                          tied=False, theta=5e5, context=131072),
+    # `inner` is an expert's, of which each token goes through `chosen`.
+    "qwen3-30b-a3b": dict(arch="qwen3_moe", hidden=2048, inner=768, layers=48, heads=32, kv_heads=4, head_dim=128, vocab=151936,
+                          tied=False, theta=1e6, context=40960, experts=128, chosen=8),
+    # Three of four layers have a gated delta net: heads of keys and of values, and the size of each.
+    "qwen3.5-9b": dict(arch="qwen3_5_text", hidden=4096, inner=12288, layers=32, heads=16, kv_heads=4, head_dim=256, vocab=248320,
+                       tied=False, theta=1e7, context=262144, delta=(16, 32, 128)),
 }
+TAPS = 4  # of the convolution of a delta net
+CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM",
+           "qwen3_5_text": "Qwen3_5ForCausalLM"}
 FORMATS = ["mlx4", "q4_0", "q4_k_m", "q8_0"]
 SPREAD = 0.02  # standard deviation of weights
 
 
+def is_delta(s, layer):
+    return "delta" in s and (layer + 1) % 4 != 0
+
+
+def mixer(s, layer):
+    """The matrices of a layer's attention or delta net as (Hugging Face name, GGUF name, outputs, inputs)."""
+    hidden, q, kv = s["hidden"], s["heads"] * s["head_dim"], s["kv_heads"] * s["head_dim"]
+    if not is_delta(s, layer):
+        # Where there are delta nets, attention has a gate beside its queries.
+        yield "self_attn.q_proj", "attn_q", 2 * q if "delta" in s else q, hidden
+        yield "self_attn.k_proj", "attn_k", kv, hidden
+        yield "self_attn.v_proj", "attn_v", kv, hidden
+        yield "self_attn.o_proj", "attn_output", hidden, q
+        return
+    keys, values, size = s["delta"]
+    for part, outputs in [("qkv", (2 * keys + values) * size), ("z", values * size), ("b", values), ("a", values)]:
+        yield f"linear_attn.in_proj_{part}", None, outputs, hidden
+    yield "linear_attn.out_proj", None, hidden, values * size
+
+
 def matrices(s):
-    """Every matrix as (Hugging Face name, GGUF name, outputs, inputs)."""
-    q, kv = s["heads"] * s["head_dim"], s["kv_heads"] * s["head_dim"]
-    yield "model.embed_tokens", "token_embd", s["vocab"], s["hidden"]
+    """Every quantized matrix as (Hugging Face name, GGUF name, outputs, inputs, experts or 0)."""
+    hidden, inner, experts = s["hidden"], s["inner"], s.get("experts", 0)
+    yield "model.embed_tokens", "token_embd", s["vocab"], hidden, 0
     if not s["tied"]:
-        yield "lm_head", "output", s["vocab"], s["hidden"]
+        yield "lm_head", "output", s["vocab"], hidden, 0
+    hf, gg = ("mlp.switch_mlp.", "_exps") if experts else ("mlp.", "")
     for i in range(s["layers"]):
-        for hf, gg, n, k in [
-            ("self_attn.q_proj", "attn_q", q, s["hidden"]), ("self_attn.k_proj", "attn_k", kv, s["hidden"]),
-            ("self_attn.v_proj", "attn_v", kv, s["hidden"]), ("self_attn.o_proj", "attn_output", s["hidden"], q),
-            ("mlp.gate_proj", "ffn_gate", s["inner"], s["hidden"]), ("mlp.up_proj", "ffn_up", s["inner"], s["hidden"]),
-            ("mlp.down_proj", "ffn_down", s["hidden"], s["inner"]),
-        ]:
-            yield f"model.layers.{i}.{hf}", f"blk.{i}.{gg}", n, k
+        for name, gguf_name, n, k in mixer(s, i):
+            yield f"model.layers.{i}.{name}", f"blk.{i}.{gguf_name}", n, k, 0
+        for part, n, k in [("gate", inner, hidden), ("up", inner, hidden), ("down", hidden, inner)]:
+            yield f"model.layers.{i}.{hf}{part}_proj", f"blk.{i}.ffn_{part}{gg}", n, k, experts
 
 
-def norms(s):
-    """Every norm weight as (Hugging Face name, GGUF name, size)."""
-    yield "model.norm", "output_norm", s["hidden"]
+def plain(s):
+    """Every tensor that is not quantized as (Hugging Face name, GGUF name, shape, value)."""
+    yield "model.norm.weight", "output_norm.weight", [s["hidden"]], 1.0
     for i in range(s["layers"]):
-        yield f"model.layers.{i}.input_layernorm", f"blk.{i}.attn_norm", s["hidden"]
-        yield f"model.layers.{i}.post_attention_layernorm", f"blk.{i}.ffn_norm", s["hidden"]
-        if s["arch"] == "qwen3":
-            yield f"model.layers.{i}.self_attn.q_norm", f"blk.{i}.attn_q_norm", s["head_dim"]
-            yield f"model.layers.{i}.self_attn.k_norm", f"blk.{i}.attn_k_norm", s["head_dim"]
+        hf, gg = f"model.layers.{i}.", f"blk.{i}."
+        yield f"{hf}input_layernorm.weight", f"{gg}attn_norm.weight", [s["hidden"]], 1.0
+        yield f"{hf}post_attention_layernorm.weight", f"{gg}ffn_norm.weight", [s["hidden"]], 1.0
+        if s["arch"] != "llama" and not is_delta(s, i):
+            yield f"{hf}self_attn.q_norm.weight", f"{gg}attn_q_norm.weight", [s["head_dim"]], 1.0
+            yield f"{hf}self_attn.k_norm.weight", f"{gg}attn_k_norm.weight", [s["head_dim"]], 1.0
+        if is_delta(s, i):
+            keys, values, size = s["delta"]
+            yield f"{hf}linear_attn.conv1d.weight", None, [(2 * keys + values) * size, TAPS, 1], 0.5
+            yield f"{hf}linear_attn.A_log", None, [values], 1.0
+            yield f"{hf}linear_attn.dt_bias", None, [values], 0.0
+            yield f"{hf}linear_attn.norm.weight", None, [size], 1.0
+        if "experts" in s:
+            # Random, or every token would go through the same experts.
+            yield f"{hf}mlp.gate.weight", f"{gg}ffn_gate_inp.weight", [s["experts"], s["hidden"]], None
+
+
+def values_of(shape, value, rng):
+    if value is None:
+        return rng.normal(0.0, SPREAD, shape).astype(np.float32)
+    return np.full(shape, value, np.float32)
 
 
 def byte_alphabet():
@@ -68,31 +111,42 @@ def bf16(x):
 
 def write_mlx(s, path, rng):
     os.makedirs(path, exist_ok=True)
-    tensors = []  # (name, dtype, shape, array)
-    for hf, _, n, k in matrices(s):
+    tensors = []  # (name, dtype, shape, bytes, what makes them)
+    for hf, _, n, k, experts in matrices(s):
         scale = SPREAD / 4.6  # the spread of 16 uniform codes is 4.6
-        tensors.append((f"{hf}.weight", "U32", [n, k // 8], rng.integers(0, 256, n * k // 2, dtype=np.uint8)))
-        tensors.append((f"{hf}.scales", "BF16", [n, k // 64], np.broadcast_to(bf16(scale), (n * k // 64,))))
-        tensors.append((f"{hf}.biases", "BF16", [n, k // 64], np.broadcast_to(bf16(-7.5 * scale), (n * k // 64,))))
-    for hf, _, n in norms(s):
-        tensors.append((f"{hf}.weight", "BF16", [n], np.broadcast_to(bf16(1.0), (n,))))
+        stack, count = ([experts] if experts else []), max(experts, 1) * n * k
+        tensors.append((f"{hf}.weight", "U32", [*stack, n, k // 8], count // 2, lambda c=count // 2: rng.integers(0, 256, c, np.uint8)))
+        for part, value in [("scales", scale), ("biases", -7.5 * scale)]:
+            repeated = lambda c=count // 64, v=value: np.broadcast_to(bf16(v), (c,))
+            tensors.append((f"{hf}.{part}", "BF16", [*stack, n, k // 64], count // 64 * 2, repeated))
+    for hf, _, shape, value in plain(s):
+        made = lambda shape=shape, value=value: bf16(values_of(shape, value, rng))
+        tensors.append((hf, "BF16", shape, int(np.prod(shape)) * 2, made))
     header, offset = {"__metadata__": {"format": "mlx"}}, 0
-    for name, dtype, shape, array in tensors:
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
+    for name, dtype, shape, size, _ in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     with open(os.path.join(path, "model.safetensors"), "wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
-        for *_, array in tensors:
-            f.write(np.ascontiguousarray(array).tobytes())
+        for *_, make in tensors:
+            f.write(np.ascontiguousarray(make()).tobytes())
     quantization = {"group_size": 64, "bits": 4, "mode": "affine"}
     config = {
-        "model_type": s["arch"], "architectures": [s["arch"].capitalize() + "ForCausalLM"], "hidden_size": s["hidden"],
+        "model_type": s["arch"], "architectures": [CLASSES[s["arch"]]], "hidden_size": s["hidden"],
         "intermediate_size": s["inner"], "num_hidden_layers": s["layers"], "num_attention_heads": s["heads"],
         "num_key_value_heads": s["kv_heads"], "head_dim": s["head_dim"], "vocab_size": s["vocab"], "rms_norm_eps": 1e-6,
         "rope_theta": s["theta"], "max_position_embeddings": s["context"], "tie_word_embeddings": s["tied"],
         "hidden_act": "silu", "torch_dtype": "bfloat16", "quantization": quantization, "quantization_config": quantization,
     }
+    if "experts" in s:
+        config |= {"num_experts": s["experts"], "num_experts_per_tok": s["chosen"], "moe_intermediate_size": s["inner"],
+                   "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    if "delta" in s:
+        keys, values, size = s["delta"]
+        config |= {"full_attention_interval": 4, "attn_output_gate": True, "linear_conv_kernel_dim": TAPS,
+                   "linear_num_key_heads": keys, "linear_num_value_heads": values, "linear_key_head_dim": size,
+                   "linear_value_head_dim": size, "partial_rotary_factor": 0.25}
     with open(os.path.join(path, "config.json"), "w") as f:
         json.dump(config, f, indent=1)
     alphabet = byte_alphabet()
@@ -153,7 +207,7 @@ def block_kind(s, kind, name):
     if name == ("token_embd" if s["tied"] else "output"):
         return "q6_k"
     parts, layers = name.split("."), s["layers"]
-    if parts[-1] not in ("attn_v", "ffn_down"):
+    if parts[-1] not in ("attn_v", "ffn_down", "ffn_down_exps"):
         return "q4_k"
     eighth, layer = layers // 8, int(parts[1])
     more = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
@@ -161,7 +215,11 @@ def block_kind(s, kind, name):
 
 
 def write_gguf(s, kind, path, rng):
-    w = gguf.GGUFWriter(path, s["arch"])
+    import gguf
+
+    if "delta" in s:
+        raise SystemExit("delta nets are written as MLX folders alone: `dacapo quantize` makes GGUF files of them")
+    w = gguf.GGUFWriter(path, s["arch"].replace("_", ""))
     w.add_context_length(s["context"])
     w.add_embedding_length(s["hidden"])
     w.add_block_count(s["layers"])
@@ -173,6 +231,10 @@ def write_gguf(s, kind, path, rng):
     w.add_rope_dimension_count(s["head_dim"])
     w.add_rope_freq_base(s["theta"])
     w.add_layer_norm_rms_eps(1e-6)
+    if "experts" in s:
+        w.add_expert_count(s["experts"])
+        w.add_expert_used_count(s["chosen"])
+        w.add_expert_feed_forward_length(s["inner"])
     w.add_vocab_size(s["vocab"])
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
@@ -182,31 +244,34 @@ def write_gguf(s, kind, path, rng):
     w.add_token_types([1] * 257 + [5] * (s["vocab"] - 257))
     w.add_token_merges(["a b"])
     w.add_eos_token_id(s["vocab"] - 1)
-    for _, name, n in norms(s):
-        w.add_tensor(f"{name}.weight", np.ones(n, np.float32))
-    for _, name, n, k in matrices(s):
+    for _, name, shape, value in plain(s):
+        w.add_tensor(name, values_of(shape, value, rng))
+    for _, name, n, k, experts in matrices(s):
         blocks = block_kind(s, kind, name)
         dtype = gguf.GGMLQuantizationType[blocks.upper()]
-        w.add_tensor(f"{name}.weight", gguf_blocks(blocks, n, k, rng), raw_dtype=dtype)
+        rows = gguf_blocks(blocks, max(experts, 1) * n, k, rng)
+        w.add_tensor(f"{name}.weight", rows.reshape(experts, n, -1) if experts else rows, raw_dtype=dtype)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
 
 
-def path_of(shape, kind, out):
-    return os.path.join(out, f"{shape}-mlx4" if kind == "mlx4" else f"{shape}-{kind}.gguf")
+def path_of(shape, kind, out, layers=None):
+    name = shape if layers is None else f"{shape}-{layers}-layers"
+    return os.path.join(out, f"{name}-mlx4" if kind == "mlx4" else f"{name}-{kind}.gguf")
 
 
-def write(shape, kind, out, seed=1):
-    """Writes one checkpoint and returns its path."""
+def write(shape, kind, out, seed=1, layers=None):
+    """Writes one checkpoint, all layers of the shape or so many, and returns its path."""
     os.makedirs(out, exist_ok=True)
-    path = path_of(shape, kind, out)
+    path = path_of(shape, kind, out, layers)
     rng = np.random.default_rng(seed)
+    s = SHAPES[shape] | ({} if layers is None else {"layers": layers})
     if kind == "mlx4":
-        write_mlx(SHAPES[shape], path, rng)
+        write_mlx(s, path, rng)
     else:
-        write_gguf(SHAPES[shape], kind, path, rng)
+        write_gguf(s, kind, path, rng)
     return path
 
 
@@ -215,10 +280,11 @@ def main():
     parser.add_argument("--shape", choices=SHAPES, required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["mlx4", "q4_0"])
+    parser.add_argument("--layers", type=int, help="instead of the shape's")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     for kind in args.formats:
-        print(write(args.shape, kind, args.out, args.seed))
+        print(write(args.shape, kind, args.out, args.seed, args.layers))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ use dacapo::{
 };
 
 use crate::check;
+use crate::wgsl::INVOCATION;
 
 /// Rows in the order of their experts, those of an expert in their own order, and where those of each begin.
 pub static EXPERTS_GROUP: Kernel = Kernel {
@@ -18,9 +19,9 @@ pub static EXPERTS_GROUP: Kernel = Kernel {
 };
 
 static TWIN: GpuTwin =
-    GpuTwin { variants: &[Wgsl::new("group", &[include_str!("group.wgsl")])], plan: plan_gpu };
+    GpuTwin { variants: &[Wgsl::new("group", &[include_str!("group.wgsl"), INVOCATION])], plan: plan_gpu };
 
-/// Most invocations of the GPU's only workgroup, each of which counts the rows of some experts.
+/// Most invocations of a GPU's workgroup for an expert, each of which counts some rows.
 const WORKGROUP: u32 = 128;
 
 /// Most tokens whose rows are multiplied one by one on a GPU, where that is bound by reading weights.
@@ -115,6 +116,6 @@ fn run(tile: &Tile<'_>) {
 
 fn plan_gpu(context: &GpuContext<'_>) -> GpuPlan {
     let experts = context.len(2) as u32 - 1;
-    let most = context.limits().workgroup_size.min(WORKGROUP);
-    GpuPlan::new([1, 1, 1]).constant("WORKGROUP", experts.min(most)).constant("EXPERTS", experts)
+    let workgroup = context.limits().workgroup_size.min(WORKGROUP);
+    GpuPlan::linear(experts as usize).constant("WORKGROUP", workgroup).constant("EXPERTS", experts)
 }

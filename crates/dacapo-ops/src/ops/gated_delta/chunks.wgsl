@@ -1,6 +1,6 @@
 // The gated delta rule over chunks of tokens (Yang, Kautz and Hatamizadeh, 2024, section 3.3). A workgroup has some columns of a
-// head's memory, an invocation some rows of one of them, in registers from the first chunk to the last. Loops whose number of turns is a constant are those
-// over registers: compilers unroll no others.
+// head's memory, an invocation some rows of one of them, in registers from the first chunk to the last. Behind the last token
+// a chunk is filled with that token again, which writes nothing.
 //
 // With keys and queries of length one, l the logarithms of decays and f(i, j) = exp(l[j + 1] + .. + l[i]), what token i writes is
 //   u[i] = share[i] (v[i] - f(i, -1) S^T k[i] - sum over j < i of f(i, j) (k[i] . k[j]) u[j])
@@ -36,36 +36,36 @@ var<workgroup> recall_factors: array<f32, MOST_CHUNK>;
 var<workgroup> read_factors: array<f32, MOST_CHUNK>;
 var<workgroup> write_factors: array<f32, MOST_CHUNK>;
 
-// Four rows of a key or query from `row` on, zeros behind the last.
-fn rows_at(start: u32, row: u32) -> vec4<f32> {
-    var rows = vec4<f32>();
-    if row < p.key_dim { rows.x = qkv.v[start + row]; }
-    if row + 1u < p.key_dim { rows.y = qkv.v[start + row + 1u]; }
-    if row + 2u < p.key_dim { rows.z = qkv.v[start + row + 2u]; }
-    if row + 3u < p.key_dim { rows.w = qkv.v[start + row + 3u]; }
-    return rows;
+// A row of a key or query, zero behind the last. What is there is loaded without asking, so that loads need not wait for each other.
+fn row_at(start: u32, row: u32) -> f32 {
+    return select(0.0, qkv.v[start + min(row, p.key_dim - 1u)], row < p.key_dim);
 }
 
-// Brings keys, queries, decays and shares of `count` tokens.
+fn rows_at(start: u32, row: u32) -> vec4<f32> {
+    return vec4<f32>(row_at(start, row), row_at(start, row + 1u), row_at(start, row + 2u), row_at(start, row + 3u));
+}
+
+// Brings keys, queries, decays and shares of `count` tokens; behind them those of the last one, which nobody asks for.
 fn load_chunk(index: u32, head: u32, start: u32, count: u32) {
     let width = STRIDE - 1u;
-    for (var i = index; i < count * width; i += WORKGROUP) {
+    for (var i = index; i < CHUNK * width; i += WORKGROUP) {
         let token = i / width;
         let quad = i % width;
-        let at = query_at(start + token, head);
+        let at = query_at(start + min(token, count - 1u), head);
         queries[token * STRIDE + quad] = rows_at(at, 4u * quad);
         keys[token * STRIDE + quad] = rows_at(at + p.key_heads * p.key_dim, 4u * quad);
     }
-    for (var token = index; token < count; token += WORKGROUP) {
-        logs[token] = log_decay(start + token, head);
-        shares[token] = swish(1.0, share_logit(start + token, head));
+    for (var token = index; token < CHUNK; token += WORKGROUP) {
+        let source = start + min(token, count - 1u);
+        logs[token] = log_decay(source, head);
+        shares[token] = swish(1.0, share_logit(source, head));
     }
 }
 
 // Products of the keys and queries of each two tokens, and inverse lengths of all.
 fn multiply_pairs(index: u32, count: u32) {
     let quads = (p.key_dim + 3u) / 4u;
-    for (var pair = index; pair < count * CHUNK; pair += WORKGROUP) {
+    for (var pair = index; pair < PAIRS; pair += WORKGROUP) {
         let i = pair / CHUNK;
         let j = pair % CHUNK;
         if j > i { continue; }
@@ -92,7 +92,8 @@ fn multiply_pairs(index: u32, count: u32) {
             query_inverses[i] = query_inverse;
             recall_factors[i] = before * key_inverse;
             read_factors[i] = before * query_inverse;
-            write_factors[i] = kept(i + 1u, count) * key_inverse;
+            // Nothing comes from behind the last token.
+            write_factors[i] = select(0.0, kept(i + 1u, count) * key_inverse, i < count);
         }
     }
 }
@@ -104,13 +105,13 @@ fn sum_of(v: vec4<f32>) -> f32 {
 // What tokens first .. end keep of what was there before. Sums of few logarithms are more exact than differences of long sums.
 fn kept(first: u32, end: u32) -> f32 {
     var log = 0.0;
-    for (var i = first; i < end; i++) { log += logs[i]; }
+    for (var i = 0u; i < CHUNK; i++) { log += select(0.0, logs[i], i >= first && i < end); }
     return exp_of(log);
 }
 
 // Makes factors of the products.
-fn weigh_pairs(index: u32, count: u32) {
-    for (var pair = index; pair < count * CHUNK; pair += WORKGROUP) {
+fn weigh_pairs(index: u32) {
+    for (var pair = index; pair < PAIRS; pair += WORKGROUP) {
         let i = pair / CHUNK;
         let j = pair % CHUNK;
         if j > i { continue; }
@@ -161,11 +162,14 @@ fn main(at: Invocation) {
     let tokens = token_count();
     for (var start = 0u; start < tokens; start += CHUNK) {
         let count = min(CHUNK, tokens - start);
+        // What tokens write begins as their values, which are under way while keys are multiplied.
+        var u: array<f32, MOST_CHUNK>;
+        for (var i = 0u; i < CHUNK; i++) { u[i] = qkv.v[value_at(start + min(i, count - 1u), head) + value]; }
         workgroupBarrier();
         load_chunk(at.index, head, start, count);
         workgroupBarrier();
         multiply_pairs(at.index, count);
-        for (var i = 0u; i < count; i++) {
+        for (var i = 0u; i < CHUNK; i++) {
             var sum = vec4<f32>();
             for (var quad = 0u; quad < QUADS; quad++) {
                 sum = fma(s[quad], keys[i * STRIDE + part * QUADS + quad], sum);
@@ -173,30 +177,23 @@ fn main(at: Invocation) {
             partials[i * WORKGROUP + at.index] = sum_of(sum);
         }
         workgroupBarrier();
-        weigh_pairs(at.index, count);
-        var u: array<f32, MOST_CHUNK>;
+        weigh_pairs(at.index);
         for (var i = 0u; i < CHUNK; i++) {
-            u[i] = 0.0;
-            if i < count {
-                var recalled = 0.0;
-                for (var other = 0u; other < PARTS; other++) {
-                    recalled += partials[i * WORKGROUP + other * COLUMNS + in_block];
-                }
-                let known = recall_factors[i] * recalled;
-                u[i] = shares[i] * (qkv.v[value_at(start + i, head) + value] - known);
+            var recalled = 0.0;
+            for (var other = 0u; other < PARTS; other++) {
+                recalled += partials[i * WORKGROUP + other * COLUMNS + in_block];
             }
+            u[i] = shares[i] * fma(-recall_factors[i], recalled, u[i]);
         }
         workgroupBarrier();
         for (var i = 1u; i < CHUNK; i++) {
-            if i < count {
-                var change = u[i];
-                for (var j = 0u; j < CHUNK; j++) {
-                    if j < i { change = fma(-of_keys[i * CHUNK + j], u[j], change); }
-                }
-                u[i] = change;
+            var change = u[i];
+            for (var j = 0u; j < CHUNK; j++) {
+                if j < i { change = fma(-of_keys[i * CHUNK + j], u[j], change); }
             }
+            u[i] = change;
         }
-        for (var i = 0u; i < count; i++) {
+        for (var i = 0u; i < CHUNK; i++) {
             var sum = vec4<f32>();
             for (var quad = 0u; quad < QUADS; quad++) {
                 sum = fma(s[quad], queries[i * STRIDE + part * QUADS + quad], sum);
@@ -220,11 +217,9 @@ fn main(at: Invocation) {
         let decay = kept(0u, count);
         for (var quad = 0u; quad < QUADS; quad++) { s[quad] *= decay; }
         for (var j = 0u; j < CHUNK; j++) {
-            if j < count {
-                let change = vec4<f32>(u[j] * write_factors[j]);
-                for (var quad = 0u; quad < QUADS; quad++) {
-                    s[quad] = fma(change, keys[j * STRIDE + part * QUADS + quad], s[quad]);
-                }
+            let change = vec4<f32>(u[j] * write_factors[j]);
+            for (var quad = 0u; quad < QUADS; quad++) {
+                s[quad] = fma(change, keys[j * STRIDE + part * QUADS + quad], s[quad]);
             }
         }
     }

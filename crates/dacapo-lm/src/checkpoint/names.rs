@@ -179,7 +179,17 @@ fn translate(name: &str, architecture: &str) -> Option<String> {
 
 /// The GGUF name of a decoder's Hugging Face tensor, if it has one.
 pub(crate) fn to_gguf(name: &str, architecture: &str) -> Option<String> {
-    let (module, parameter) = name.rsplit_once('.')?;
+    if let Some((layer, rest)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
+        && let Some((whole, _)) = DELTA_WHOLE.iter().find(|row| row.1 == rest)
+        && layer.parse::<u32>().is_ok()
+    {
+        return Some(format!("blk.{layer}.{whole}"));
+    }
+    let (module, parameter) = match name.strip_suffix(".sinks") {
+        // No module's weight but in GGUF files.
+        Some(_) => (name, "weight"),
+        None => name.rsplit_once('.')?,
+    };
     if !matches!(parameter, "weight" | "bias") {
         return None;
     }
@@ -203,6 +213,11 @@ mod tests {
         for gguf in ["blk.3.attn_output.weight", "blk.0.attn_k.bias", "output.weight", "token_embd.weight"] {
             assert_eq!(to_gguf(&from_gguf(gguf, "llama"), "llama").as_deref(), Some(gguf));
         }
+        for gguf in ["blk.0.ssm_a", "blk.7.ssm_dt.bias", "blk.1.ssm_out.weight", "blk.1.attn_qkv.weight"] {
+            assert_eq!(to_gguf(&from_gguf(gguf, "qwen35"), "qwen35").as_deref(), Some(gguf));
+        }
+        let sinks = to_gguf("model.layers.2.self_attn.sinks", "gpt-oss");
+        assert_eq!(sinks.as_deref(), Some("blk.2.attn_sinks.weight"));
         assert_eq!(to_gguf("model.layers.0.unheard_of.weight", "llama"), None);
         assert_eq!(to_gguf("model.layers.0.self_attn.q_proj.scales", "llama"), None);
     }

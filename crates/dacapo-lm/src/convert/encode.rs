@@ -35,7 +35,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Bytes of a tensor of `rows` rows with `width` values.
-    pub(super) fn bytes(self, input: &Input<'_>) -> u64 {
+    pub(super) fn bytes(self, input: &Input) -> u64 {
         let (rows, width) = (input.rows(), input.width());
         match self {
             Form::Same => input.bytes(),
@@ -80,13 +80,13 @@ impl Counter<'_, '_> {
 /// # Errors
 /// What [`Input::read`] and writing find.
 pub(super) fn write(
-    input: &Input<'_>,
+    input: &Input,
     form: Form,
     out: &mut Output,
     counter: &mut Counter<'_, '_>,
 ) -> Result<ControlFlow<()>> {
     if form == Form::Same {
-        for part in &input.parts {
+        for part in input.parts() {
             out.write(part.bytes())?;
         }
         input.release();

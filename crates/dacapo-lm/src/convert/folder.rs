@@ -4,9 +4,11 @@ use dacapo_ops::quant::{Float, Format};
 use serde_json::{Map, Value, json};
 
 use super::encode::{self, Counter, Form};
-use super::input::{Input, Order};
+use super::input::{self as values, Input, Order};
 use super::partial::{Output, Place, write_file};
-use super::{Converted, Progress, check_across, same_model, special, to_config, unconvertible};
+use super::{
+    Converted, Progress, check_across, delta, experts, same_model, special, to_config, unconvertible,
+};
 use crate::checkpoint::{self, Checkpoint, ModelConfig};
 use crate::error::{Error, Result};
 
@@ -42,18 +44,18 @@ pub(super) fn write(
         None => to_config::files(checkpoint, &model)?,
     };
     if let Some(config) = config.as_object_mut() {
-        add_older_rope(config);
+        add_known_words(config);
         let quantization = json!({"group_size": group, "bits": bits, "mode": "affine"});
         for key in ["quantization", "quantization_config"] {
             config.shift_remove(key);
             config.insert(key.into(), quantization.clone());
         }
     }
-    let float = small_float(&inputs)?;
-    let planned: Vec<(Input<'_>, Form)> = inputs
+    let small = checkpoint.gguf().map(|_| small_float(&inputs, &model)).transpose()?;
+    let planned: Vec<(Input, Form)> = inputs
         .into_iter()
         .map(|input| {
-            let form = form(&input, bits, group, float);
+            let form = form(&input, bits, group, small);
             (input, form)
         })
         .collect();
@@ -88,18 +90,27 @@ pub(super) fn write(
     let index = json!({"metadata": {"total_size": converted.tensor_bytes}, "weight_map": weight_map});
     let index = serde_json::to_vec_pretty(&index).map_err(|e| Error::io(place.partial(), e.into()))?;
     converted.bytes += write_file(&place.partial().join("model.safetensors.index.json"), &index)?;
-    if checkpoint.gguf().is_some() {
+    if checkpoint.format() != checkpoint::Format::Mlx {
         same_model(checkpoint, &model, &Checkpoint::open(place.partial())?)?;
     }
     place.finish()?;
     Ok(Some(converted))
 }
 
-/// Says what transformers 5 writes as `rope_parameters` in the older words too, which mlx-lm knows for more models.
-fn add_older_rope(config: &mut Map<String, Value>) {
+/// Says in the words that mlx-lm knows what newer or other configurations say: `rope_parameters` of transformers 5 in older
+/// words too, which mlx-lm knows for more models, and the names of text parts.
+fn add_known_words(config: &mut Map<String, Value>) {
+    let named = |name: &str| config.get("model_type").and_then(Value::as_str) == Some(name);
+    let whole = [("qwen3_5_text", "qwen3_5"), ("qwen3_5_moe_text", "qwen3_5_moe")];
+    if let Some((_, whole)) = whole.into_iter().find(|(part, _)| named(part)) {
+        config.insert("model_type".into(), whole.into());
+    }
     let Some(Value::Object(rope)) = config.get("rope_parameters").cloned() else { return };
     let Some(theta) = rope.get("rope_theta").cloned() else { return };
     config.entry("rope_theta").or_insert(theta);
+    if let Some(part) = rope.get("partial_rotary_factor") {
+        config.entry("partial_rotary_factor").or_insert(part.clone());
+    }
     let mut scaling = rope;
     scaling.shift_remove("rope_theta");
     let plain = scaling.get("rope_type").is_none_or(|kind| kind == "default");
@@ -107,39 +118,15 @@ fn add_older_rope(config: &mut Map<String, Value>) {
 }
 
 /// The tensors, as MLX's models name and arrange them.
-fn inputs<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig) -> Result<Vec<Input<'a>>> {
-    let mut inputs = Input::all(checkpoint)?;
-    match checkpoint.format() {
-        checkpoint::Format::Gguf => {
-            check_across(checkpoint, model)?;
-            inputs.retain(|input| !input.name.starts_with("rope_f"));
-            for input in &mut inputs {
-                if input.is_norm() {
-                    input.added = -special::norm_offset(&model.architecture);
-                }
-                let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));
-                if rotated && model.rope.interleaved {
-                    input.reorder(Order::ToHalves(model.head_dim))?;
-                }
-                // The two formats name all tensors of these architectures; what is left is none of the model's.
-                if input.name == input.file_name {
-                    let found = format!("tensor {:?}", input.file_name);
-                    return Err(unconvertible(checkpoint.path(), "tensors of a known meaning", found));
-                }
-            }
-        }
+fn inputs(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Vec<Input>> {
+    let inputs = Input::all(checkpoint)?;
+    let mut inputs = match checkpoint.format() {
+        checkpoint::Format::Gguf => of_gguf(checkpoint, model, inputs)?,
         checkpoint::Format::HuggingFace => {
-            // What MLX's own conversion rearranges.
-            let unknown = inputs
-                .iter()
-                .find(|input| input.name.contains(".experts.") || input.name.contains(".linear_attn."));
-            if let Some(input) = unknown {
-                let expected = "a model whose MLX folder has the tensors of Hugging Face's";
-                return Err(unconvertible(checkpoint.path(), expected, format!("tensor {:?}", input.name)));
-            }
+            delta::folder_to_mlx(model, experts::stacked(checkpoint, model, inputs)?)?
         }
-        checkpoint::Format::Mlx => {}
-    }
+        checkpoint::Format::Mlx => inputs,
+    };
     inputs.retain(|input| {
         let tied = model.tie_word_embeddings && input.name == "lm_head.weight";
         !tied && !input.name.ends_with(".rotary_emb.inv_freq")
@@ -147,11 +134,50 @@ fn inputs<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig) -> Result<Vec<Inp
     Ok(inputs)
 }
 
-/// The type of what GGUF files hold in F32 since they have no choice: F16 or BF16, if that is exact for all of it.
-fn small_float(inputs: &[Input<'_>]) -> Result<Float> {
+/// Those of a GGUF file.
+fn of_gguf(checkpoint: &Checkpoint, model: &ModelConfig, mut inputs: Vec<Input>) -> Result<Vec<Input>> {
+    check_across(checkpoint, model)?;
+    // Layers behind the others foresee further tokens.
+    let is_run = |input: &Input| {
+        let block =
+            input.file_name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok());
+        block.is_none_or(|block: usize| block < model.layers)
+    };
+    inputs.retain(|input| is_run(input) && !input.name.starts_with("rope_f"));
+    let mut inputs = delta::gguf_to_mlx(checkpoint, model, inputs)?;
+    for input in &mut inputs {
+        let offset = special::norm_offset(&model.architecture);
+        if input.is_norm() && offset != 0.0 {
+            input.map = values::Map::Add(-offset);
+        }
+        let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));
+        if rotated && model.rope.interleaved {
+            input.reorder(Order::ToHalves(model.head_dim))?;
+        }
+        if let Some(sinks) = input.name.strip_suffix(".sinks.weight") {
+            input.name = format!("{sinks}.sinks");
+        }
+        if input.name.ends_with(".shared_expert_gate.weight") && input.shape.len() == 1 {
+            input.shape.insert(0, 1);
+        }
+        // The two formats name all tensors of these architectures; what is left is none of the model's.
+        if input.name == input.file_name {
+            let found = format!("tensor {:?}", input.file_name);
+            return Err(unconvertible(checkpoint.path(), "tensors of a known meaning", found));
+        }
+    }
+    Ok(inputs)
+}
+
+/// The type of what GGUF files hold in F32 since they have no choice: F16 or BF16, if that is exact for all of it. Norms that
+/// MLX's models have whole, and other files less 1, do not count: MLX's converter rounds them too.
+fn small_float(inputs: &[Input], model: &ModelConfig) -> Result<Float> {
+    let counts = |input: &&Input| {
+        let norm = input.is_norm() && model.delta_nets.is_some();
+        input.format() == Some(Format::Dense(Float::F32)) && !is_matrix(input) && !stays_f32(input) && !norm
+    };
     let mut exact = [true, true];
-    for input in inputs.iter().filter(|input| input.shape.len() == 1) {
-        let Some(Format::Dense(_)) = input.format else { continue };
+    for input in inputs.iter().filter(counts) {
         let mut values = vec![0.0; input.values()];
         input.read(0, &mut values)?;
         for (exact, float) in exact.iter_mut().zip([Float::BF16, Float::F16]) {
@@ -167,32 +193,43 @@ fn small_float(inputs: &[Input<'_>]) -> Result<Float> {
     })
 }
 
-/// How a tensor is written; `small` is the type for what comes from a GGUF file.
-fn form(input: &Input<'_>, bits: u8, group: u8, small: Float) -> Form {
-    let router = input.name.ends_with(".gate.weight") || input.name.ends_with(".router.weight");
-    let matrix = input.shape.len() >= 2 && input.name.ends_with(".weight") && !router;
+/// Whether this is a matrix that is quantized, if its rows are whole groups.
+fn is_matrix(input: &Input) -> bool {
+    let never = [".gate.weight", ".router.weight", ".shared_expert_gate.weight", ".conv1d.weight"];
+    input.shape.len() >= 2
+        && input.name.ends_with(".weight")
+        && !never.iter().any(|end| input.name.ends_with(end))
+}
+
+/// Whether this is never made smaller: a logarithm from a GGUF file.
+fn stays_f32(input: &Input) -> bool {
+    input.name.ends_with(".A_log")
+}
+
+/// How a tensor is written; `small` is the type for what a GGUF file holds in F32, if the source is one.
+fn form(input: &Input, bits: u8, group: u8, small: Option<Float>) -> Form {
+    let whole = small.unwrap_or(Float::BF16);
     // Scales in F32 would cost a bit for each weight: they are that only where the source's are.
-    let float = match input.format {
+    let half = if whole == Float::F32 { Float::F16 } else { whole };
+    let float = match input.format() {
         Some(Format::Dense(float) | Format::Affine { float, .. }) => float,
         Some(Format::Fp8 { .. } | Format::Fp(_)) => Float::BF16,
-        Some(Format::Ggml(_)) if small == Float::F32 => Float::F16,
-        Some(Format::Ggml(_)) => small,
+        Some(Format::Ggml(_)) => half,
         None => return Form::Same,
     };
-    let from_gguf = input.name != input.file_name;
-    if matrix && input.width().is_multiple_of(group.into()) {
-        let float = if from_gguf && float == Float::F32 { Float::F16 } else { float };
+    if is_matrix(input) && input.width().is_multiple_of(group.into()) {
+        let float = if small.is_some() && float == Float::F32 { Float::F16 } else { float };
         return Form::Affine { bits, group, float };
     }
-    match input.format {
-        Some(Format::Dense(_)) if from_gguf => Form::Dense(small),
-        Some(Format::Dense(_)) => Form::Same,
+    match input.format() {
+        Some(Format::Dense(Float::F32)) if small.is_some() && !stays_f32(input) => Form::Dense(whole),
+        Some(Format::Dense(_)) if input.is_same() => Form::Same,
         _ => Form::Dense(float),
     }
 }
 
 /// The tensors, file by file.
-fn shards<'a, 'b>(planned: &'b [(Input<'a>, Form)]) -> Vec<&'b [(Input<'a>, Form)]> {
+fn shards(planned: &[(Input, Form)]) -> Vec<&[(Input, Form)]> {
     let (mut shards, mut start, mut bytes) = (vec![], 0, 0);
     for (i, (input, form)) in planned.iter().enumerate() {
         let more = form.bytes(input);
@@ -207,7 +244,7 @@ fn shards<'a, 'b>(planned: &'b [(Input<'a>, Form)]) -> Vec<&'b [(Input<'a>, Form
 }
 
 /// A file's length and header; its tensors are added to the index.
-fn header(shard: &[(Input<'_>, Form)], file: &str, weight_map: &mut Map<String, Value>) -> Vec<u8> {
+fn header(shard: &[(Input, Form)], file: &str, weight_map: &mut Map<String, Value>) -> Vec<u8> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({"format": "mlx"}));
     let mut at = 0;
@@ -234,7 +271,7 @@ fn header(shard: &[(Input<'_>, Form)], file: &str, weight_map: &mut Map<String, 
                 add(input.name.clone(), float_name(float), &input.shape, form.bytes(input));
             }
             Form::Same | Form::Ggml(_) => {
-                add(input.name.clone(), input.parts[0].kind.name(), &input.shape, form.bytes(input));
+                add(input.name.clone(), input.kind().name(), &input.shape, form.bytes(input));
             }
         }
     }

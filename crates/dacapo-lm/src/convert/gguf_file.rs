@@ -4,28 +4,29 @@ use dacapo::MappedFile;
 use dacapo_ops::quant::{Float, Format};
 
 use super::encode::{self, Counter, Form};
-use super::input::{Input, Order};
+use super::input::{Input, Map, Order};
 use super::metadata::{self, Keys};
 use super::mix::{GgufType, Mix};
 use super::partial::{Output, Place};
-use super::{Converted, Progress, check_across, same_model, special, unconvertible};
+use super::special::gguf_architecture;
+use super::{Converted, Progress, check_across, delta, experts, same_model, special, unconvertible};
 use crate::checkpoint::{Checkpoint, ModelConfig, is_permuted, names};
 use crate::error::Result;
 
 const ALIGNMENT: u64 = 32;
 
 /// A tensor of the file.
-struct Planned<'a> {
+struct Planned {
     name: String,
     /// GGML's id of the type.
     kind: u32,
     shape: Vec<usize>,
     bytes: u64,
-    data: Data<'a>,
+    data: Data,
 }
 
-enum Data<'a> {
-    Of(Input<'a>, Form),
+enum Data {
+    Of(Input, Form),
     Here(Vec<f32>),
 }
 
@@ -83,7 +84,7 @@ pub(super) fn write(
 }
 
 /// All before the tensors' data.
-fn header(keys: &Keys, planned: &[Planned<'_>]) -> Vec<u8> {
+fn header(keys: &Keys, planned: &[Planned]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend_from_slice(&3u32.to_le_bytes());
     out.extend_from_slice(&(planned.len() as u64).to_le_bytes());
@@ -107,29 +108,29 @@ fn header(keys: &Keys, planned: &[Planned<'_>]) -> Vec<u8> {
 const UNQUANTIZED: [&str; 6] =
     ["_norm.", "ffn_gate_inp", "ssm_conv1d", "shortconv", "position_embd", "token_types"];
 
-fn is_quantized(name: &str, input: &Input<'_>) -> bool {
+fn is_quantized(name: &str, input: &Input) -> bool {
     input.shape.len() >= 2
         && name.ends_with(".weight")
         && !UNQUANTIZED.iter().any(|part| name.contains(part))
-        && input.format.is_some()
+        && input.format().is_some()
 }
 
-fn planned<'a>(name: String, input: Input<'a>, kind: GgufType) -> Planned<'a> {
+fn planned(name: String, input: Input, kind: GgufType) -> Planned {
     let form = kind.form();
     let (shape, bytes) = (input.shape.clone(), form.bytes(&input));
     Planned { name, kind: kind.id(), shape, bytes, data: Data::Of(input, form) }
 }
 
 /// The tensors of another GGUF file, matrices in other types.
-fn from_gguf<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Vec<Planned<'a>>> {
+fn from_gguf(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Vec<Planned>> {
     let inputs = Input::all(checkpoint)?;
     let tensors = inputs.into_iter().map(|input| {
-        let name = input.file_name.to_string();
+        let name = input.file_name.clone();
         if is_quantized(&name, &input) {
             let kind = mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings);
             return planned(name, input, kind);
         }
-        let kind = input.parts[0].kind.ggml().map_or(0, |ggml| ggml.id());
+        let kind = input.kind().ggml().map_or(0, |ggml| ggml.id());
         Planned {
             name,
             kind,
@@ -142,15 +143,17 @@ fn from_gguf<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) -> R
 }
 
 /// The tensors of a folder, named and arranged as llama.cpp's converter does it.
-fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Vec<Planned<'a>>> {
+fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Vec<Planned>> {
     let mut all = vec![];
-    for mut input in Input::all(checkpoint)? {
+    let inputs = experts::stacked(checkpoint, model, Input::all(checkpoint)?)?;
+    for mut input in delta::folder_to_gguf(model, inputs)? {
         let tied = model.tie_word_embeddings && input.name == "lm_head.weight";
-        if tied || input.name.ends_with(".rotary_emb.inv_freq") || special::is_vision(&input.name) {
+        let elsewhere = special::is_vision(&input.name) || delta::is_foreseeing(&input.name);
+        if tied || elsewhere || input.name.ends_with(".rotary_emb.inv_freq") {
             continue;
         }
-        let name = names::to_gguf(&input.name, &model.architecture)
-            .filter(|_| input.format.is_some())
+        let name = names::to_gguf(&input.name, gguf_architecture(model))
+            .filter(|_| input.format().is_some())
             .ok_or_else(|| {
                 let found = format!("tensor {:?}", input.name);
                 unconvertible(checkpoint.path(), "tensors that GGUF has names for", found)
@@ -159,8 +162,11 @@ fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) ->
         if permuted && is_permuted(&model.architecture) {
             input.reorder(Order::ToPairs(model.head_dim))?;
         }
-        if input.is_norm() {
-            input.added = special::norm_offset(&model.architecture);
+        if input.is_norm() && model.norm_offset != 0.0 {
+            input.map = Map::Add(model.norm_offset as f32);
+        }
+        if name.contains("ffn_gate_inp_shexp") {
+            input.shape.retain(|&length| length != 1);
         }
         let kind = match is_quantized(&name, &input) {
             true => mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings),
@@ -182,12 +188,11 @@ fn from_folder<'a>(checkpoint: &'a Checkpoint, model: &ModelConfig, mix: Mix) ->
 }
 
 /// Dense values that keep type and order are copied.
-fn same_if_equal(mut tensor: Planned<'_>) -> Planned<'_> {
+fn same_if_equal(mut tensor: Planned) -> Planned {
     if let Data::Of(input, form) = &mut tensor.data
-        && let (Some(Format::Dense(from)), Form::Dense(to)) = (input.format, *form)
+        && let (Some(Format::Dense(from)), Form::Dense(to)) = (input.format(), *form)
         && from == to
-        && input.order == Order::Same
-        && input.added == 0.0
+        && input.is_same()
     {
         *form = Form::Same;
     }

@@ -5,6 +5,7 @@ use crate::checkpoint::{Checkpoint, ModelConfig, RopeScaling};
 use crate::error::Result;
 
 use super::mix::Mix;
+use super::special::gguf_architecture;
 use super::{special, vocabulary};
 
 /// The version of GGML's block formats.
@@ -135,7 +136,7 @@ pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix
     if let Some(window) = special::window(model) {
         keys.count_of(&key("attention.sliding_window"), window);
     }
-    special::add_keys(&mut keys, model);
+    special::add_keys(&mut keys, checkpoint, model);
     add_rope(&mut keys, architecture, model);
     vocabulary::add(&mut keys, checkpoint, model)?;
     add_types(&mut keys, mix);
@@ -144,24 +145,19 @@ pub(super) fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix
 
 /// Checks the widths by which lists are made against tensors, so that files cannot ask for more than they hold.
 fn check_widths(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
+    checkpoint.linear("model.embed_tokens", model.vocab_size, model.hidden_size)?;
     let queries = model.heads * model.head_dim;
     let (query, rows) = match model.architecture.as_str() {
         "phi3" => ("qkv_proj", queries + 2 * model.kv_heads * model.head_dim),
+        // With a gate for each query.
+        _ if model.delta_nets.is_some() => ("q_proj", 2 * queries),
         _ => ("q_proj", queries),
     };
-    let query = format!("model.layers.0.self_attn.{query}");
-    for (path, rows) in [("model.embed_tokens", model.vocab_size), (query.as_str(), rows)] {
-        checkpoint.linear(path, rows, model.hidden_size)?;
+    let has_attention = |layer: &usize| model.delta_nets.as_ref().is_none_or(|nets| !nets.layers[*layer]);
+    if let Some(layer) = (0..model.layers).find(has_attention) {
+        checkpoint.linear(&format!("model.layers.{layer}.self_attn.{query}"), rows, model.hidden_size)?;
     }
     Ok(())
-}
-
-/// The name that llama.cpp has for the architecture.
-fn gguf_architecture(model: &ModelConfig) -> &str {
-    match model.architecture.as_str() {
-        "mistral" => "llama",
-        other => other,
-    }
 }
 
 fn add_rope(keys: &mut Keys, architecture: &str, model: &ModelConfig) {

@@ -128,12 +128,15 @@ impl Mix {
             return self.base;
         }
         let (layer, part) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-            Some((layer, part)) => (layer.parse().unwrap_or(0), part),
-            None => (0, name),
+            // Experts and those that all tokens go through are treated alike.
+            Some((layer, part)) => {
+                (layer.parse().unwrap_or(0), part.replace("_exps.", ".").replace("_shexp.", "."))
+            }
+            None => (0, name.to_string()),
         };
         let first = layer < layers / 8;
         let more = first || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
-        let better = match (part, base, self.kind) {
+        let better = match (part.as_str(), base, self.kind) {
             ("output.weight", ..) => Ggml::Q6_K,
             ("token_embd.weight", ..) if tied => Ggml::Q6_K,
             ("attn_v.weight" | "ffn_down.weight", Ggml::Q4_K | Ggml::Q5_K, Kind::Medium) if more => {
@@ -184,6 +187,9 @@ mod tests {
             ("Q4_K_M", "blk.6.ffn_down.weight", Q6_K),
             ("Q4_K_M", "blk.31.ffn_down.weight", Q6_K),
             ("Q4_K_M", "blk.0.attn_q.weight", Q4_K),
+            ("Q4_K_M", "blk.6.ffn_down_exps.weight", Q6_K),
+            ("Q4_K_M", "blk.4.ffn_down_exps.weight", Q4_K),
+            ("Q3_K_L", "blk.9.ffn_down_shexp.weight", Q5_K),
             ("Q4_K_M", "output.weight", Q6_K),
             ("Q4_K_M", "token_embd.weight", Q6_K),
             ("q4_k_s", "blk.3.attn_v.weight", Q5_K),

@@ -3,7 +3,10 @@
 //! Weights are read, quantized and written some rows at a time, so that memory stays small whatever the model's size.
 //! What is written has its final name only once it is whole.
 
+mod compare;
+mod delta;
 mod encode;
+mod experts;
 mod folder;
 mod gguf_file;
 mod input;
@@ -59,16 +62,12 @@ impl Converted {
 /// Hears of the source's bytes that are done, of all, and may break off.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
-/// Architectures that are written in the other kind of checkpoint: Hugging Face's folder as a GGUF file, and the reverse.
-const ACROSS: [&str; 10] =
-    ["gemma2", "gemma3", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"];
-
 /// Writes `checkpoint` to `out`. `None` if `progress` broke off; then, and on every error, nothing is left, and what was at
 /// `out` before is there still.
 ///
 /// Matrices whose rows are not whole groups stay as they are in an MLX folder, and take a type with smaller blocks in a
-/// GGUF file, as MLX and llama.cpp do it. Norms, biases and routers are never quantized. Tokenizer, chat template and
-/// configuration are carried over.
+/// GGUF file, as MLX and llama.cpp do it. Norms, biases, routers and convolutions are never quantized. Experts are put together
+/// in one tensor for each projection. Tokenizer, chat template and configuration are carried over.
 ///
 /// # Errors
 /// [`Error::Option`] if the numbers of the target are none that can be; [`Error::Exists`] if something is at `out` and is
@@ -104,18 +103,18 @@ fn check(option: &'static str, expected: &str, found: u8, known: &[u8]) -> Resul
     Err(Error::Option { option, expected: expected.into(), found: found.to_string() })
 }
 
-/// Refuses models whose files of the other kind are not known here.
+/// Refuses models that are written in one kind of checkpoint only: Hugging Face's folder as a GGUF file, and the reverse, are
+/// known of decoders.
 fn check_across(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
-    let architecture = model.architecture.as_str();
-    if ACROSS.contains(&architecture) {
+    if model.causal {
         return Ok(());
     }
     let kind = match checkpoint.gguf() {
         Some(_) => "an MLX folder from a GGUF file",
         None => "a GGUF file from a folder",
     };
-    let expected = format!("one of {} for {kind}", ACROSS.join(", "));
-    Err(unconvertible(checkpoint.path(), expected, format!("{architecture:?}")))
+    let expected = format!("a decoder for {kind}");
+    Err(unconvertible(checkpoint.path(), expected, format!("{:?}", model.architecture)))
 }
 
 /// Refuses what was written if it says something else than the source: not every model has words in both kinds of files.
@@ -123,7 +122,7 @@ fn check_across(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<()> {
 /// # Errors
 /// [`Error::Unconvertible`] naming what differs; if it cannot be read.
 fn same_model(source: &Checkpoint, model: &ModelConfig, written: &Checkpoint) -> Result<()> {
-    match special::difference(model, &written.model_config()?) {
+    match compare::difference(model, &written.model_config()?) {
         None => Ok(()),
         Some(what) => {
             let kind = if written.gguf().is_some() { "a GGUF file" } else { "config.json" };

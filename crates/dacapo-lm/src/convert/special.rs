@@ -3,25 +3,35 @@
 use serde_json::{Map, Value, json};
 
 use super::metadata::Keys;
-use crate::checkpoint::{ModelConfig, RopeConfig, RopeScaling};
+use super::{delta, experts};
+use crate::checkpoint::{Checkpoint, ModelConfig, RopeScaling};
 
 /// The rotary base of Gemma 3's layers with windows, which its GGUF files leave out.
 const LOCAL_THETA: f64 = 1e4;
 
-/// What folders of the family hold norms less by: GGUF files have them whole.
+/// What MLX's folders of the family hold norms less by: GGUF files have them whole.
 pub(super) fn norm_offset(architecture: &str) -> f32 {
     if matches!(architecture, "gemma2" | "gemma3") { 1.0 } else { 0.0 }
 }
 
+/// The name that llama.cpp has for the architecture.
+pub(super) fn gguf_architecture(model: &ModelConfig) -> &str {
+    match model.architecture.as_str() {
+        "mistral" | "mixtral" => "llama",
+        other => other,
+    }
+}
+
 /// Whether a folder's tensor is of a part that sees images, which a GGUF file of the text part lacks.
 pub(super) fn is_vision(name: &str) -> bool {
-    ["vision_tower.", "model.vision_tower.", "multi_modal_projector.", "model.multi_modal_projector."]
-        .iter()
-        .any(|start| name.starts_with(start))
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    ["vision_tower.", "multi_modal_projector.", "visual."].iter().any(|start| name.starts_with(start))
 }
 
 /// Adds the keys that only this family has.
-pub(super) fn add_keys(keys: &mut Keys, model: &ModelConfig) {
+pub(super) fn add_keys(keys: &mut Keys, checkpoint: &Checkpoint, model: &ModelConfig) {
+    experts::add_keys(keys, gguf_architecture(model), model);
+    delta::add_keys(keys, checkpoint, model);
     let key = |name: &str| format!("{}.{name}", model.architecture);
     match model.architecture.as_str() {
         "granite" => {
@@ -60,8 +70,12 @@ pub(super) fn add_keys(keys: &mut Keys, model: &ModelConfig) {
 
 /// The sliding window that metadata name; which layers have it follows from the family. Phi-3 says 0 for none.
 pub(super) fn window(model: &ModelConfig) -> Option<usize> {
-    let window = model.sliding_windows.iter().copied().flatten().next();
-    window.or_else(|| (model.architecture == "phi3").then_some(0))
+    first_window(model).or_else(|| (model.architecture == "phi3").then_some(0))
+}
+
+/// The sliding window of the layers that have one.
+fn first_window(model: &ModelConfig) -> Option<usize> {
+    model.sliding_windows.iter().copied().flatten().next()
 }
 
 /// The lists of LongRoPE, which are tensors in a GGUF file.
@@ -88,17 +102,39 @@ pub(super) fn model_type(model: &ModelConfig) -> (&'static str, &'static str) {
         "olmo2" => ("olmo2", "Olmo2ForCausalLM"),
         "smollm3" => ("smollm3", "SmolLM3ForCausalLM"),
         "granite" => ("granite", "GraniteForCausalLM"),
+        "mixtral" => ("mixtral", "MixtralForCausalLM"),
+        "gpt-oss" => ("gpt_oss", "GptOssForCausalLM"),
+        "qwen2moe" => ("qwen2_moe", "Qwen2MoeForCausalLM"),
+        "qwen3moe" => ("qwen3_moe", "Qwen3MoeForCausalLM"),
+        "qwen3next" => ("qwen3_next", "Qwen3NextForCausalLM"),
+        // mlx-lm does not know the names of the text parts.
+        "qwen35" => ("qwen3_5", "Qwen3_5ForCausalLM"),
+        "qwen35moe" => ("qwen3_5_moe", "Qwen3_5MoeForCausalLM"),
         _ => ("qwen3", "Qwen3ForCausalLM"),
     }
 }
 
 /// Adds what only this family's configuration has.
-pub(super) fn add_config(config: &mut Map<String, Value>, kind: &str, model: &ModelConfig) {
-    let window = model.sliding_windows.iter().copied().flatten().next();
+pub(super) fn add_config(
+    config: &mut Map<String, Value>,
+    kind: &str,
+    checkpoint: &Checkpoint,
+    model: &ModelConfig,
+) {
+    experts::add_config(config, model);
+    delta::add_config(config, checkpoint, model);
+    let window = first_window(model);
     let more = match kind {
-        "mistral" => json!({"sliding_window": window}),
+        "mistral" | "mixtral" => json!({"sliding_window": window}),
         "llama" => json!({"attention_bias": model.attention_bias, "mlp_bias": model.mlp_bias}),
-        "qwen3" | "olmo2" => json!({"attention_bias": model.attention_bias}),
+        "qwen3" | "qwen3_moe" | "olmo2" => json!({"attention_bias": model.attention_bias}),
+        "qwen2_moe" => json!({"qkv_bias": model.attention_bias}),
+        "gpt_oss" => json!({
+            "attention_bias": model.attention_bias,
+            "sliding_window": window,
+            "layer_types": layer_types(model),
+            "swiglu_limit": 7.0,
+        }),
         "olmo3" => json!({
             "attention_bias": model.attention_bias,
             "sliding_window": window,
@@ -165,62 +201,6 @@ fn whole(value: f64) -> Value {
 }
 
 /// The shortest decimal that is this number in single precision, as metadata hold it.
-fn shortest(value: f64) -> f64 {
+pub(super) fn shortest(value: f64) -> f64 {
     (value as f32).to_string().parse().unwrap_or(value)
-}
-
-/// The first thing that two configurations of a model say differently, of what it computes by.
-pub(super) fn difference(a: &ModelConfig, b: &ModelConfig) -> Option<&'static str> {
-    let caps = |c: &ModelConfig| [c.attention_softcap, c.logit_softcap].map(|cap| cap.unwrap_or(0.0));
-    let scales = |c: &ModelConfig| [c.attention_scale, c.embedding_scale, c.residual_scale, c.logit_scale];
-    let widths =
-        |c: &ModelConfig| [c.hidden_size, c.intermediate_size, c.heads, c.kv_heads, c.head_dim, c.vocab_size];
-    let biases = |c: &ModelConfig| [c.attention_bias, c.attention_output_bias, c.mlp_bias];
-    let local = match (&a.local_rope, &b.local_rope) {
-        (Some(a), Some(b)) => same_rotation(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    let checks = [
-        ("number of layers", a.layers == b.layers),
-        ("widths", widths(a) == widths(b)),
-        ("epsilon of norms", near(a.rms_eps.into(), b.rms_eps.into())),
-        ("rotary embedding", same_rotation(&a.rope, &b.rope)),
-        ("rotary embedding of layers with windows", local),
-        ("layers that are rotated", a.rotated == b.rotated),
-        ("tied embedding", a.tie_word_embeddings == b.tie_word_embeddings),
-        ("biases", biases(a) == biases(b)),
-        ("sliding windows", a.sliding_windows == b.sliding_windows),
-        ("activation", a.hidden_act == b.hidden_act),
-        ("factors", scales(a).into_iter().zip(scales(b)).all(|(a, b)| near(a, b))),
-        ("caps", caps(a).into_iter().zip(caps(b)).all(|(a, b)| near(a, b))),
-    ];
-    checks.into_iter().find(|(_, same)| !same).map(|(name, _)| name)
-}
-
-/// Equal as far as single precision goes.
-fn near(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 1e-6 * a.abs().max(b.abs())
-}
-
-fn same_rotation(a: &RopeConfig, b: &RopeConfig) -> bool {
-    use RopeScaling::{Factors, Linear, Llama3, LongRope, None, Yarn};
-    let scaling = match (&a.scaling, &b.scaling) {
-        (None, None) => true,
-        // The one is found from the other.
-        (Llama3 { .. }, Factors) | (Factors, Llama3 { .. }) => true,
-        (Linear { factor: a }, Linear { factor: b }) => near(*a, *b),
-        (
-            Yarn { factor: a, original, beta_fast: fast, beta_slow: slow, attention_factor: f, truncate },
-            Yarn { factor: b, original: o, beta_fast, beta_slow, attention_factor, truncate: t },
-        ) => {
-            let numbers = [(a, b), (fast, beta_fast), (slow, beta_slow), (f, attention_factor)];
-            original == o && truncate == t && numbers.iter().all(|(a, b)| near(**a, **b))
-        }
-        (
-            LongRope { short: a, long: b, original, attention_factor: f },
-            LongRope { short, long, original: o, attention_factor },
-        ) => a == short && b == long && original == o && near(*f, *attention_factor),
-        _ => false,
-    };
-    scaling && a.dims == b.dims && near(a.theta, b.theta)
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::metadata::rope_factors;
+use super::special::shortest;
 use super::{special, unconvertible};
 use crate::checkpoint::{Activation, Checkpoint, ModelConfig, RopeScaling};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ fn config(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
         "num_key_value_heads": model.kv_heads,
         "head_dim": model.head_dim,
         "max_position_embeddings": model.context_length,
-        "rms_norm_eps": shortest(model.rms_eps),
+        "rms_norm_eps": shortest(model.rms_eps.into()),
         "hidden_act": match model.hidden_act {
             Activation::Silu => "silu",
             Activation::Gelu => "gelu",
@@ -89,32 +90,28 @@ fn config(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
         "torch_dtype": "bfloat16",
     });
     if let Some(config) = config.as_object_mut() {
-        special::add_config(config, kind, model);
+        special::add_config(config, kind, checkpoint, model);
     }
     Ok(config)
 }
 
-/// The shortest decimal that is this f32.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-/// As [`shortest`].
+/// The shortest decimals.
 fn decimals(values: &[f32]) -> Vec<f64> {
-    values.iter().copied().map(shortest).collect()
+    values.iter().map(|&value| shortest(value.into())).collect()
 }
 
 fn scaling(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
     Ok(match model.rope.scaling {
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-        RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attention_factor, .. } => json!({
+        RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attention_factor, truncate } => json!({
             "rope_type": "yarn",
             "factor": factor,
             "original_max_position_embeddings": original,
             "beta_fast": beta_fast,
             "beta_slow": beta_slow,
             "attention_factor": attention_factor,
+            "truncate": truncate,
         }),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
             llama3(factor, low_freq_factor, high_freq_factor, original)

@@ -107,7 +107,7 @@ impl DeltaNet {
 }
 
 /// The rows of queries, keys and values, and those of gates, in a matrix that has for each key head all that belongs to it.
-fn interleaved(nets: &DeltaNets) -> [Vec<Range<usize>>; 2] {
+pub(crate) fn interleaved(nets: &DeltaNets) -> [Vec<Range<usize>>; 2] {
     let (key, values) = (nets.key_dim, nets.values() / nets.key_heads);
     let of_head = 2 * (key + values);
     let part = |first: usize, len: usize| {

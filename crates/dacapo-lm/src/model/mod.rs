@@ -4,7 +4,7 @@ mod arch;
 mod blocks;
 pub(crate) mod cache;
 mod decoder;
-mod delta_net;
+pub(crate) mod delta_net;
 pub(crate) mod load;
 mod moe;
 pub(crate) mod pass;

@@ -65,6 +65,9 @@ pub const INT8: Profile = Profile { name: "int8", err: 0.5, l2: 8e-2, kl_mean: 1
 
 /// As [`INT8`] where a token near the border between two experts may go to the other one.
 pub const FLIPPED: Profile = Profile { name: "int8, experts", err: 4.0, l2: 0.4, kl_mean: 0.1, kl_max: 2.0 };
+/// Weights of other values in about 8 bits each. Delta nets keep errors, and tokens may go to other experts.
+pub const EIGHT_BITS: Profile =
+    Profile { name: "8 bits, delta nets or experts", err: 4.0, l2: 0.4, kl_mean: 0.1, kl_max: 4.0 };
 
 /// Differences between logits and a reference.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ model. Codes must be those of MLX's own quantizer, tokens of a text the same, an
 activations that are not quantized.
 """
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,16 @@ import gguf
 import mlx.core as mx
 import numpy as np
 from mlx_lm import load
+from mlx_lm.utils import _get_classes
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "crates/dacapo-lm/tests/fixtures/models"
 # Folders that GGUF's metadata cannot describe: their layers are none of a published model's.
 UNDESCRIBED = ("ministral", "gemma2", "gemma3", "smollm3")
+# Files that llama.cpp does not load: it knows Qwen3-MoE with experts in every layer, and Qwen3-Next with some.
+UNLOADED = ("hf-qwen3-moe-bf16", "gguf-qwen3-moe-q4_0", "hf-qwen3-next-f16", "gguf-qwen3-next-q4_0")
+ROUTED = ("mixtral", "moe", "gpt-oss", "next", "qwen3_5")
 TEXT = "Once upon a time, there were 12 cats."
 
 
@@ -39,14 +44,53 @@ def logits(model, folder):
     return found["tokens"], found["logits"]
 
 
+def unstretched(source, folder):
+    """A copy without YaRN."""
+    out = folder / source.name
+    shutil.copytree(source, out)
+    config = json.loads((out / "config.json").read_text())
+    theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+    config = {k: v for k, v in config.items() if not k.startswith("rope")} | {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def is_routed(name):
+    """Whether the model has experts or delta nets."""
+    return any(part in name for part in ROUTED)
+
+
 def difference(found, expected):
     centred = [a - a.mean(-1, keepdims=True) for a in (found, expected)]
     return float(np.abs(centred[0] - centred[1]).max() / centred[1].std())
 
 
+def arranged(before, out):
+    """The tensors of Hugging Face's folder as mlx-lm's model has them, where that are others: experts together, norms whole."""
+    config = json.loads((out / "config.json").read_text())
+    if not any(".experts." in name or ".linear_attn." in name for name in before):
+        return before
+    if config["model_type"] == "qwen3_next" and not config["num_experts"]:
+        # mlx-lm takes only folders of its own.
+        return {}
+    # mlx-lm reads gpt-oss's experts as 4-bit floats only, and those are rows; others are columns.
+    columns = [name for name in before if name.endswith(("experts.gate_up_proj", "experts.down_proj")) and config["model_type"] == "gpt_oss"]
+    turned = before | {name: before[name].swapaxes(1, 2) for name in columns}
+    classes = _get_classes(config)
+    after = classes[0](classes[1].from_dict(config)).sanitize(turned)
+    after = {name.removeprefix("language_model."): value for name, value in after.items()}
+    if columns:
+        after = {f"{k}.weight" if k.endswith(("experts.gate_proj", "experts.up_proj", "experts.down_proj")) else k: v for k, v in after.items()}
+    scaled = [name.removesuffix(".scales") for name in after if name.endswith(".scales")]
+    for module in scaled:
+        after[f"{module}.weight"] = mx.dequantize(after[f"{module}.weight"], after.pop(f"{module}.scales"), group_size=32, bits=4, mode="mxfp4")
+    return after
+
+
 def check_codes(source, out, bits, group):
     """Bytes of a folder made of plain ones are those of MLX."""
     before = {k: v for p in sorted(source.glob("*.safetensors")) if "reference" not in p.name for k, v in mx.load(str(p)).items()}
+    before = arranged(before, out)
     after = mx.load(str(out / "model.safetensors"))
     for name, value in before.items():
         module = name.removesuffix(".weight")
@@ -70,8 +114,8 @@ def check_folder(source, bits, group, folder, plain):
     model.set_dtype(mx.float32)
     found = np.array(model(mx.array([ids])).astype(mx.float32))[0]
     error = difference(found, expected)
-    # mlx-lm leaves the windows of mistral and gemma2 out, and has only the long factors of LongRoPE.
-    assert error < 2e-3 or any(part in str(source) for part in ("mistral", "gemma2", "phi")), error
+    # mlx-lm leaves the windows of mistral and gemma2 out, has only the long factors of LongRoPE, and rounds the range of YaRN.
+    assert error < 2e-3 or any(part in str(source) for part in ("mistral", "gemma2", "phi", "gguf-gpt-oss")), error
     return error
 
 
@@ -85,7 +129,7 @@ def check_gguf(source, kind, folder):
         import llama_cpp
     except ImportError:
         return None
-    if "phi" in str(source):
+    if "phi" in str(source) or any(name in str(source) for name in UNLOADED):
         # Its contexts are always long, and a file named so must have the tokens of Phi-3.
         return None
     model = llama_cpp.Llama(str(out), n_ctx=128, logits_all=True, n_threads=2, verbose=False, type_k=0, type_v=0)
@@ -94,8 +138,9 @@ def check_gguf(source, kind, folder):
     assert list(ids) == list(tokens), (ids, tokens)
     model.eval(ids)
     error = difference(np.array(model.scores[:len(ids)], np.float32), expected)
-    # Nor does llama.cpp have them.
-    assert error < 0.5 or "mistral" in str(source), error
+    # Nor does llama.cpp have them, and it rounds that range too. Its activations in int8 send tokens to other experts.
+    limit = 5e-3 if kind == "F32" else 4 if is_routed(str(source)) else 0.5
+    assert error < limit or any(part in str(source) for part in ("mistral", "gguf-gpt-oss")), (kind, error)
     return error
 
 
@@ -108,9 +153,12 @@ def main(wanted):
         for name, source in sources:
             if wanted and name not in wanted:
                 continue
+            if "gpt-oss" in name and source.is_dir():
+                source = unstretched(source, Path(folder))
             found = [check_folder(source, bits, 32, Path(folder), name.startswith("hf") and not name.endswith("fp8")) for bits in (4, 8)]
             if source.suffix == ".gguf" or not any(part in name for part in UNDESCRIBED):
-                found += [check_gguf(source, kind, Path(folder)) for kind in ("Q8_0", "Q4_K_M")]
+                kinds = ("F32", "Q8_0", "Q4_K_M") if is_routed(name) else ("Q8_0", "Q4_K_M")
+                found += [check_gguf(source, kind, Path(folder)) for kind in kinds]
             print(name, *["-" if e is None else f"{e:.1e}" for e in found], flush=True)
 
 

@@ -50,6 +50,7 @@ deviations of the logits: less is turned by the rounding of activations to int8.
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 LINEAR = dict(rope_type="linear", factor=4.0)
 LONG_HALF = dict(models_families.LONG_ROPE, **{f"{w}_factor": models_families.LONG_ROPE[f"{w}_factor"][::2] for w in ("short", "long")})
+OLMO_YARN = dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=128, beta_fast=32.0, beta_slow=1.0, attention_factor=1.2079441541679836)
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0)
 
 
@@ -196,15 +197,18 @@ FIXTURES |= models_delta.numbered({
     "hf-qwen3-next-moe-bf16": hf("qwen3_next", "bfloat16", **models_delta.EXPERTS),
     "mlx-qwen3-next-moe-q4-g32-bf16": mlx("qwen3_next", "bfloat16", 4, 32, **models_delta.EXPERTS),
     "gguf-qwen3-next-moe-f16": ggml("qwen3_next", "F16", **models_delta.EXPERTS),
+    "hf-qwen3_5-moe-bf16": hf("qwen3_5_moe_text", "bfloat16", nested=True, tie_word_embeddings=True, hidden_size=32),
+    "hf-olmo3-bf16": hf("olmo3", "bfloat16", OLMO_YARN, max_position_embeddings=1024, long=WRAPPING),
 })
 
 
-def deviation(name, shape, tied):
-    """Standard deviation of a matrix: attention that prefers some positions, and logits of a spread of about 2."""
+def deviation(name, shape, tied, fused=False):
+    """Standard deviation of a matrix: attention that prefers some positions, and logits of a spread of about 2. In stacks that are not
+    `fused` the inputs are the dimension in the middle."""
     if name.startswith("model.embed_tokens"):
         return 2 / shape[1] ** 0.5 if tied else 0.7
     gain = 2.0 if name.startswith("lm_head") or "gate_proj" in name else 1.5 if any(p in name for p in ("q_proj", "k_proj", "qkv_proj")) else 1.2
-    return gain / shape[1] ** 0.5
+    return gain / shape[-1 if fused else 1] ** 0.5
 
 
 def draw(c, rng):
@@ -225,8 +229,8 @@ def draw(c, rng):
         elif name.endswith("bias"):
             x = 0.3 * x
         else:
-            x = deviation(name, shape, tied) * x
-        if models_gpt_oss.is_stack(name):
+            x = deviation(name, shape, tied, models_delta.is_fused(c)) * x
+        if models_gpt_oss.is_stack(name) and not models_delta.is_fused(c):
             # Gates and their partners reach their bounds.
             x = x * (3 if "gate_up" in name else 0.5)
         if models_families.less_one(name, c):

@@ -9,7 +9,9 @@ ROTATION = dict(rope_type="default", partial_rotary_factor=0.25, mrope_section=[
 COMMON = dict(head_dim=32, attention_bias=False, rms_norm_eps=1e-6, rope_theta=1e6, num_hidden_layers=2, full_attention_interval=2,
               layer_types=["linear_attention", "full_attention"], linear_conv_kernel_dim=4, linear_key_head_dim=16, linear_value_head_dim=16,
               linear_num_key_heads=2, linear_num_value_heads=4)
+SPARSE = dict(num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=32)
 FAMILIES = {
+    "qwen3_5_moe_text": dict(COMMON, **SPARSE, architecture="Qwen3_5MoeForCausalLM", rope_scaling=ROTATION, attn_output_gate=True),
     "qwen3_5_text": dict(COMMON, architecture="Qwen3_5ForCausalLM", rope_scaling=ROTATION, attn_output_gate=True),
     "qwen3_next": dict(COMMON, architecture="Qwen3NextForCausalLM", partial_rotary_factor=0.25, num_experts=0, num_experts_per_tok=0,
                        decoder_sparse_step=1, mlp_only_layers=[], moe_intermediate_size=32, shared_expert_intermediate_size=32),
@@ -19,6 +21,11 @@ EXPERTS = dict(num_experts=5, num_experts_per_tok=2, norm_topk_prob=True)
 PARTS = {"linear_attn.in_proj_qkv": "attn_qkv", "linear_attn.in_proj_z": "attn_gate", "linear_attn.in_proj_b": "ssm_beta",
          "linear_attn.in_proj_a": "ssm_alpha", "linear_attn.in_proj_ba": "ssm_ba", "linear_attn.norm": "ssm_norm", "linear_attn.out_proj": "ssm_out",
          "linear_attn.conv1d": "ssm_conv1d", "post_attention_layernorm": "post_attention_norm"}
+
+
+def is_fused(c):
+    """Whether a layer's experts are in two tensors, gate and up in one."""
+    return c["model_type"] == "qwen3_5_moe_text"
 
 
 def has(c):
@@ -154,7 +161,7 @@ def add_metadata(w, c):
     w.add_ssm_time_step_rank(values)
     w.add_ssm_inner_size(value * values)
     w.add_full_attention_interval(c["full_attention_interval"])
-    if c["model_type"] == "qwen3_5_text":
+    if c["model_type"].startswith("qwen3_5"):
         w.add_rope_dimension_sections(c["rope_parameters"]["mrope_section"] + [0])
 
 

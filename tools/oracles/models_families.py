@@ -18,6 +18,8 @@ FAMILIES = {
     "gemma3_text": dict(architecture="Gemma3ForCausalLM", head_dim=32, hidden_act=None, hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-6,
                         sliding_window=12, query_pre_attn_scalar=32, rope_theta=1e6, rope_local_base_freq=10000.0, tie_word_embeddings=True),
     "phi3": dict(architecture="Phi3ForCausalLM", original_max_position_embeddings=40, rope_scaling=LONG_ROPE, sliding_window=None, pad_token_id=0),
+    "olmo3": dict(architecture="Olmo3ForCausalLM", attention_bias=False, rope_theta=500000.0, sliding_window=9,
+                  layer_types=["sliding_attention", "full_attention"]),
     "olmo2": dict(architecture="Olmo2ForCausalLM", attention_bias=False, rope_theta=500000.0),
     "smollm3": dict(architecture="SmolLM3ForCausalLM", no_rope_layers=[1, 0], no_rope_layer_interval=2, use_sliding_window=False, sliding_window=None,
                     rope_theta=5e6, pad_token_id=0, tie_word_embeddings=True, mlp_bias=False, attention_bias=False),
@@ -34,6 +36,9 @@ FAMILIES = {
 FAMILIES["gpt_oss"] = dict(
     architecture="GptOssForCausalLM", num_local_experts=4, num_experts_per_tok=2, head_dim=32, sliding_window=9, attention_bias=True, intermediate_size=64,
     rope_theta=150000.0, rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=1.0, truncate=False))
+
+NORMED_AFTER = ("olmo2", "olmo3")
+"""Families without norms before attention and MLP."""
 
 
 def has_experts(c):
@@ -58,6 +63,9 @@ def experts(c, layer):
     inner = c.get("moe_intermediate_size", c["intermediate_size"])
     count = c.get("num_experts") or c["num_local_experts"]
     out = {f"{gate}.weight": (count, hidden)}
+    if models_delta.is_fused(c):
+        out |= {f"{block}.experts.gate_up_proj": (count, 2 * inner, hidden), f"{block}.experts.down_proj": (count, hidden, inner)}
+        count = 0
     parts = ("w1", "w3", "w2") if c["model_type"] == "mixtral" else ("gate_proj", "up_proj", "down_proj")
     for i in range(count):
         for part, shape in zip(parts, ((inner, hidden), (inner, hidden), (hidden, inner))):
@@ -96,7 +104,7 @@ def shapes(c):
                     out[f"{at}self_attn.{part}_proj.bias"] = (rows * width,)
                 if (kind in ("qwen3", "qwen3_moe", "gemma3_text") or models_delta.has(c)) and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (width,)
-                if kind == "olmo2" and part != "v":
+                if kind in NORMED_AFTER and part != "v":
                     out[f"{at}self_attn.{part}_norm.weight"] = (rows * width,)
         if not models_delta.is_delta(c, i):
             out[f"{at}self_attn.o_proj.weight"] = (hidden, heads * width)
@@ -109,12 +117,12 @@ def shapes(c):
         else:
             out[f"{at}mlp.gate_proj.weight"] = out[f"{at}mlp.up_proj.weight"] = (inner, hidden)
             out[f"{at}mlp.down_proj.weight"] = (hidden, inner)
-        if kind != "olmo2":
+        if kind not in NORMED_AFTER:
             out[f"{at}input_layernorm.weight"] = (hidden,)
         out[f"{at}post_attention_layernorm.weight"] = (hidden,)
         if is_gemma(c):
             out[f"{at}pre_feedforward_layernorm.weight"] = (hidden,)
-        if is_gemma(c) or kind == "olmo2":
+        if is_gemma(c) or kind in NORMED_AFTER:
             out[f"{at}post_feedforward_layernorm.weight"] = (hidden,)
     return out
 

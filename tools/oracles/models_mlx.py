@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mlx_lm.models.cache import make_prompt_cache
 
-KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text",
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text", "qwen3_5_moe_text", "olmo3",
          "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "qwen3_next")
 """The families that mlx-lm runs; Qwen3-Next only with experts."""
 OVERRIDES = {"embed_tokens": (6, 64), "lm_head": (8, 32), "q_proj": (5, 64), "k_proj": (2, 32), "v_proj": (6, 64), "o_proj": (3, 32),
@@ -109,8 +109,8 @@ def logits(folder, prompt):
     # mlx-lm's llama does not read the nested form.
     rope = config.get("rope_parameters") or {}
     flat = {"rope_theta": rope["rope_theta"], "rope_scaling": rope if rope["rope_type"] != "default" else None} if rope else {}
-    if config["model_type"] == "qwen3_5_text":
-        flat["model_type"] = "qwen3_5"
+    if config["model_type"].startswith("qwen3_5"):
+        flat["model_type"] = config["model_type"].removesuffix("_text")
     model, _ = mlx_lm.utils.load_model(Path(folder), model_config=flat)
     model.set_dtype(mx.float32)
     return np.array(model(mx.array([prompt]), cache=make_prompt_cache(model))[0])

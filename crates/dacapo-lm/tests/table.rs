@@ -17,7 +17,7 @@ const NAMES: &[(&str, &str)] = &[
     ("mistral", "Mistral, Ministral"),
     ("granite", "Granite 3 (dense)"),
     ("smollm3", "SmolLM 3"),
-    ("olmo2", "OLMo 2"),
+    ("olmo2", "OLMo 2, OLMo 3"),
     ("qwen2", "Qwen2, Qwen2.5"),
     ("qwen3", "Qwen3 (dense), Qwen3-Embedding"),
     ("qwen2moe", "Qwen1.5-MoE, Qwen2-MoE"),

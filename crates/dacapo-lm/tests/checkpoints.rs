@@ -368,6 +368,17 @@ fn rotations_by_kind_of_layer_have_two_forms() {
         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e5},
         "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}});
     assert_eq!(parse(flat), parse(nested));
+    let yarn = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192});
+    let flat = json!({"model_type": "olmo3", "rope_theta": 3e5, "rope_scaling": yarn, "layer_types": null});
+    let mut full = yarn.clone();
+    full["rope_theta"] = json!(3e5);
+    let local = json!({"rope_type": "default", "rope_theta": 3e5});
+    let nested = json!({"model_type": "olmo3", "rope_parameters": {
+        "full_attention": full, "sliding_attention": local}});
+    assert_eq!(parse(flat), parse(nested));
+    let plain = parse(json!({"model_type": "olmo3", "rope_parameters": {"full_attention": local}}));
+    assert_eq!(plain.rope.theta, 3e5);
+    assert_eq!(plain.local_rope.map(|rope| rope.theta), Some(5e5));
 }
 
 #[test]

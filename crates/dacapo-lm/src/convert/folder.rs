@@ -106,6 +106,11 @@ fn add_known_words(config: &mut Map<String, Value>) {
         config.insert("model_type".into(), whole.into());
     }
     let Some(Value::Object(rope)) = config.get("rope_parameters").cloned() else { return };
+    let of_kind = |kind: &str| rope.get(kind).and_then(Value::as_object).cloned();
+    if let Some(theta) = of_kind("sliding_attention").and_then(|local| local.get("rope_theta").cloned()) {
+        config.entry("rope_local_base_freq").or_insert(theta);
+    }
+    let rope = of_kind("full_attention").unwrap_or(rope);
     let Some(theta) = rope.get("rope_theta").cloned() else { return };
     config.entry("rope_theta").or_insert(theta);
     if let Some(part) = rope.get("partial_rotary_factor") {

@@ -1,11 +1,9 @@
 //! Gemma 2, and the text part of Gemma 3.
 
-use serde_json::Value;
-
-use super::{Defaults, Family, window, windows};
+use super::{Defaults, Family, ropes_by_kind, window, windows};
 use crate::checkpoint::config::{Activation, LIMIT, ModelConfig, RopeConfig, RopeScaling};
 use crate::checkpoint::config_gguf::Keyed;
-use crate::checkpoint::config_hf::{activation, rope};
+use crate::checkpoint::config_hf::activation;
 use crate::checkpoint::fields::Fields;
 use crate::error::{Error, Result};
 
@@ -54,11 +52,10 @@ pub(super) const GEMMA3: Family = Family {
         let every = fields.count("sliding_window_pattern", 1..=LIMIT)?.unwrap_or(6);
         let window = window(fields, Some(4096))?;
         config.sliding_windows = windows(fields, window, config.layers, |i| !(i + 1).is_multiple_of(every))?;
-        let kind = |name| fields.get("rope_parameters").and_then(|all| all.get(name));
-        let local = match kind("sliding_attention") {
-            Some(local) => {
-                config.rope = nested(fields, config, kind("full_attention").unwrap_or(&Value::Null), 1e6)?;
-                nested(fields, config, local, 1e4)?
+        let local = match ropes_by_kind(fields, config, [1e6, 1e4])? {
+            Some([rope, local]) => {
+                config.rope = rope;
+                local
             }
             None => {
                 let theta = fields.positive("rope_local_base_freq")?.unwrap_or(1e4);
@@ -123,10 +120,4 @@ fn both_gguf(
 fn common(config: &mut ModelConfig) {
     // In single precision, as transformers has it where activations are.
     config.embedding_scale = f64::from((config.hidden_size as f64).sqrt() as f32);
-}
-
-/// A rotation of its own for a kind of layers, in the form of transformers 5.
-fn nested(fields: &Fields<'_>, config: &ModelConfig, object: &Value, theta: f64) -> Result<RopeConfig> {
-    let inner = Fields { prefix: "rope_parameters.", object, ..*fields };
-    rope(&inner, fields, theta, config.head_dim, config.context_length)
 }

@@ -1,6 +1,6 @@
 //! Llama and those that are closest to it: Mistral, Granite, SmolLM 3, OLMo 2.
 
-use super::{Defaults, Family, flags, plain_gguf, window, windows};
+use super::{Defaults, Family, flags, plain_gguf, ropes_by_kind, window, windows};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{LIMIT, ModelConfig, RopeConfig, RopeScaling};
 use crate::checkpoint::config_gguf::Keyed;
@@ -113,6 +113,9 @@ fn rotated_but_every(every: usize, layers: usize) -> Vec<bool> {
     (1..=layers).map(|layer| !layer.is_multiple_of(every)).collect()
 }
 
+/// The base of OLMo 3's frequencies, if its configuration does not say it.
+const OLMO3_THETA: f64 = 5e5;
+
 /// OLMo 2, and OLMo 3, which adds windows.
 pub(super) const OLMO2: Family = Family {
     name: "olmo2",
@@ -124,7 +127,13 @@ pub(super) const OLMO2: Family = Family {
         if fields.str("model_type")? == Some("olmo3") {
             let window = window(fields, Some(4096))?;
             config.sliding_windows = windows(fields, window, config.layers, |i| !(i + 1).is_multiple_of(4))?;
-            stretch_only_global(config);
+            match ropes_by_kind(fields, config, [OLMO3_THETA; 2])? {
+                None => stretch_only_global(config),
+                Some([rope, local]) => {
+                    config.local_rope = (local != rope).then_some(local);
+                    config.rope = rope;
+                }
+            }
         }
         Ok(())
     },

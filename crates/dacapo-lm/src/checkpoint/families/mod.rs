@@ -16,8 +16,9 @@ pub(super) use delta::see_tensors;
 use serde_json::Value;
 
 use super::Checkpoint;
-use super::config::{LIMIT, ModelConfig};
+use super::config::{LIMIT, ModelConfig, RopeConfig};
 use super::config_gguf::Keyed;
+use super::config_hf::rope;
 use super::fields::Fields;
 use crate::error::Result;
 
@@ -131,6 +132,25 @@ fn windows(
             _ => Err(fail()),
         })
         .collect()
+}
+
+/// The rotations of layers that see everything and of those with a window, in the form of transformers 5, each with its default
+/// base; `None` if the configuration has not that form.
+fn ropes_by_kind(
+    fields: &Fields<'_>,
+    config: &ModelConfig,
+    thetas: [f64; 2],
+) -> Result<Option<[RopeConfig; 2]>> {
+    let kinds = ["full_attention", "sliding_attention"];
+    let [full, local] = kinds.map(|kind| fields.get("rope_parameters").and_then(|all| all.get(kind)));
+    if full.or(local).is_none() {
+        return Ok(None);
+    }
+    let of = |object: Option<&Value>, theta: f64| {
+        let inner = Fields { prefix: "rope_parameters.", object: object.unwrap_or(&Value::Null), ..*fields };
+        rope(&inner, fields, theta, config.head_dim, config.context_length)
+    };
+    Ok(Some([of(full, thetas[0])?, of(local, thetas[1])?]))
 }
 
 /// A list of truth values, written as such or as 0 and 1, one for each layer.

@@ -199,6 +199,8 @@ FIXTURES |= models_delta.numbered({
     "gguf-qwen3-next-moe-f16": ggml("qwen3_next", "F16", **models_delta.EXPERTS),
     "hf-qwen3_5-moe-bf16": hf("qwen3_5_moe_text", "bfloat16", nested=True, tie_word_embeddings=True, hidden_size=32),
     "hf-olmo3-bf16": hf("olmo3", "bfloat16", OLMO_YARN, max_position_embeddings=1024, long=WRAPPING),
+    "mlx-qwen3_5-moe-images-q4-g32-bf16": mlx("qwen3_5_moe_text", "bfloat16", 4, 32, nested=True, images=True, tie_word_embeddings=True),
+    "gguf-qwen3_5-moe-q8_0": ggml("qwen3_5_moe_text", "Q8_0", nested=True, tie_word_embeddings=True),
 })
 
 

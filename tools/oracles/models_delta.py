@@ -28,6 +28,22 @@ def is_fused(c):
     return c["model_type"] == "qwen3_5_moe_text"
 
 
+def fused(parts):
+    """Gate and up, and down, as a folder has them, from the values of all experts by the names of projections; names without the block."""
+    return {"experts.gate_up_proj": np.concatenate([parts["gate_proj"], parts["up_proj"]], 1), "experts.down_proj": parts["down_proj"]}
+
+
+def unfused(weights):
+    """For GGUF files: the projections of all experts by the names that their part of the file has, with their names in the folder."""
+    for name, value in weights.items():
+        if ".experts." not in name:
+            continue
+        gate, up = np.split(value, 2, 1) if "gate_up" in name else (None, None)
+        parts = dict(gate=gate, up=up) if "gate_up" in name else dict(down=value)
+        for part, rows in parts.items():
+            yield f"blk.{name.split('.')[2]}.ffn_{part}_exps.weight", name, np.ascontiguousarray(rows)
+
+
 def has(c):
     return c["model_type"] in FAMILIES
 

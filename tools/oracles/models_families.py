@@ -132,4 +132,6 @@ def with_images(c):
     keys = ("dtype", "bos_token_id", "eos_token_id", "vocab_size")
     text = {k: v for k, v in c.items() if k not in ("architectures",)}
     kind, name = ("qwen3_5", "Qwen3_5") if models_delta.has(c) else ("gemma3", "Gemma3")
+    if models_delta.is_fused(c):
+        kind, name = kind + "_moe", name + "Moe"
     return dict(model_type=kind, architectures=[f"{name}ForConditionalGeneration"], text_config=text, vision_config={}) | {k: c[k] for k in keys if k in c}

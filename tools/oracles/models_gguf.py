@@ -47,7 +47,7 @@ FACTORS |= {kind: (0, None, 0) for kind in (Ggml.IQ2_XXS, Ggml.IQ2_XS, Ggml.IQ2_
 
 
 def architecture(c):
-    names = {"qwen3_5_text": "qwen35", "qwen3_next": "qwen3next", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}
+    names = {"qwen3_5_text": "qwen35", "qwen3_5_moe_text": "qwen35moe", "qwen3_next": "qwen3next", "mixtral": "llama", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gpt_oss": "gpt-oss"}
     return names.get(c["model_type"], c["model_type"].removesuffix("_text"))
 
 
@@ -77,7 +77,8 @@ def stacked(weights, c):
             out[gguf_name(name, c)] = (name, value[0])
         else:
             out[gguf_name(name, c)] = (name, value)
-    out |= {to: (name, value) for to, name, value in models_gpt_oss.apart(weights) if c["model_type"] == "gpt_oss"}
+    apart = models_gpt_oss.apart if c["model_type"] == "gpt_oss" else models_delta.unfused if models_delta.is_fused(c) else lambda _: ()
+    out |= {to: (name, value) for to, name, value in apart(weights)}
     return {to: (name, np.stack(value) if isinstance(value, list) else value) for to, (name, value) in out.items()}
 
 
@@ -274,6 +275,11 @@ def dequantize(path, c):
             continue
         if ".experts." in name:
             inner = lambda t: quants.dequantize(t.data, t.tensor_type).astype(np.float32).reshape(t.shape[::-1])
+            if models_delta.is_fused(c):
+                at = f"blk.{name.split('.')[2]}.ffn_"
+                parts = {f"{part}_proj": inner(found[f"{at}{part}_exps.weight"]) for part in ("gate", "up", "down")}
+                out[name] = models_delta.fused(parts)[name.split(".mlp.")[1]]
+                continue
             out[name] = models_gpt_oss.together(name, shape, lambda of: inner(found[of]))
             continue
         if models_delta.has(c) and ".layers." in name and (value := models_delta.from_gguf(name, shape, take, c)) is not None:

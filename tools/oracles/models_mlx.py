@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from mlx_lm.models.cache import make_prompt_cache
 
+import models_delta
+
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3", "granite", "qwen3_5_text", "qwen3_5_moe_text", "olmo3",
          "mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss", "qwen3_next")
 """The families that mlx-lm runs; Qwen3-Next only with experts."""
@@ -85,13 +87,22 @@ def dequantize(folder):
         codes = unpack(np.array(tensor), numbers["bits"]).reshape(*scales.shape, numbers["group_size"])
         w = codes * scales[..., None] + biases[..., None]
         out[name] = torch.from_numpy(w.reshape(*scales.shape[:-1], -1).astype(np.float32))
-    return apart({name.removeprefix("language_model."): value for name, value in out.items()})
+    out = {name.removeprefix("language_model."): value for name, value in out.items()}
+    return apart(out, config["model_type"].startswith("qwen3_5_moe"))
 
 
-def apart(weights):
-    """The same with a tensor for each expert, as Hugging Face's folders have them."""
-    out = {}
+def apart(weights, fused):
+    """The same with experts as Hugging Face's folders have them: a tensor for each, or those of a layer in two."""
+    out, stacks = {}, {}
     for name, value in weights.items():
+        if fused and ".switch_mlp." in name:
+            block, part = name.removesuffix(".weight").split("switch_mlp.")
+            stacks.setdefault(block, {})[part] = value.numpy()
+    for block, parts in stacks.items():
+        out |= {block + name: torch.from_numpy(value) for name, value in models_delta.fused(parts).items()}
+    for name, value in weights.items():
+        if fused and ".switch_mlp." in name:
+            continue
         if ".switch_mlp." not in name:
             out[name] = value
             continue

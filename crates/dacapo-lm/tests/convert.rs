@@ -420,6 +420,101 @@ fn a_weight_that_is_not_finite_ends_the_conversion() {
     }
 }
 
+/// A copy of a folder with another configuration, and tensors of zeros besides.
+fn changed(f: &Fixture, folder: &Path, keys: serde_json::Value, more: &[(&str, &[usize])]) -> PathBuf {
+    let out = folder.join("source");
+    std::fs::create_dir(&out).unwrap();
+    for name in names(&f.path()) {
+        std::fs::copy(f.path().join(&name), out.join(&name)).unwrap();
+    }
+    let path = out.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    std::fs::write(path, config.to_string()).unwrap();
+    let path = out.join("model.safetensors");
+    let file = std::fs::read(&path).unwrap();
+    let (length, rest) = file.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let mut data = data.to_vec();
+    for (name, shape) in more {
+        let start = data.len();
+        data.resize(start + 2 * shape.iter().product::<usize>(), 0);
+        header[*name] =
+            serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [start, data.len()]});
+    }
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(path, [&length[..], header.as_bytes(), &data].concat()).unwrap();
+    out
+}
+
+#[test]
+fn what_a_target_cannot_say_is_refused() {
+    let f = fixture("hf-qwen3-moe-bf16");
+    let bias = "model.layers.0.mlp.experts.0.gate_proj.bias";
+    for (keys, tensors, target, expected) in [
+        // llama.cpp's Qwen3-MoE always makes the weights of experts add up to 1.
+        (
+            serde_json::json!({"norm_topk_prob": false}),
+            vec![],
+            gguf("Q8_0"),
+            "experts that it would read differently",
+        ),
+        (serde_json::json!({}), vec![(bias, &[64usize][..])], gguf("Q8_0"), bias),
+        (serde_json::json!({}), vec![(bias, &[64][..])], MLX8, bias),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let source = Checkpoint::open(changed(&f, work.path(), keys, &tensors)).unwrap();
+        match convert(&source, &work.path().join("out"), target, false, &mut go_on) {
+            Err(Error::Unconvertible { found, .. }) => assert!(found.contains(expected), "{found}"),
+            other => panic!("expected a refusal for {expected}, found {other:?}"),
+        }
+        assert_eq!(names(work.path()), ["source"]);
+    }
+    // A folder says it.
+    let work = tempfile::tempdir().unwrap();
+    let source = changed(&f, work.path(), serde_json::json!({"norm_topk_prob": false}), &[]);
+    let out = work.path().join("out");
+    convert(&Checkpoint::open(source).unwrap(), &out, MLX8, false, &mut go_on).unwrap().unwrap();
+    let config = Checkpoint::open(out).unwrap().model_config().unwrap();
+    assert!(!config.experts.unwrap().normalized);
+}
+
+#[test]
+fn what_is_no_part_of_the_model_of_text_is_left_out() {
+    let f = fixture("hf-qwen3_5-bf16");
+    let more: [(&str, &[usize]); 2] =
+        [("mtp.layers.0.norm.weight", &[64]), ("model.visual.x.weight", &[2, 2])];
+    for target in [MLX8, gguf("Q8_0")] {
+        let work = tempfile::tempdir().unwrap();
+        let source = Checkpoint::open(changed(&f, work.path(), serde_json::json!({}), &more)).unwrap();
+        let out = work.path().join("out");
+        convert(&source, &out, target, false, &mut go_on).unwrap().unwrap();
+        let written = Checkpoint::open(&out).unwrap();
+        let more = written.tensors().iter().find(|t| t.name.contains("mtp") || t.name.contains("visual"));
+        assert!(more.is_none(), "{more:?}");
+    }
+}
+
+#[test]
+fn configurations_have_words_that_mlx_knows() {
+    for (name, keys) in [
+        ("hf-qwen3_5-bf16", vec![("model_type", "\"qwen3_5\""), ("partial_rotary_factor", "0.25")]),
+        ("gguf-qwen3_5-q8_0", vec![("model_type", "\"qwen3_5\""), ("full_attention_interval", "2")]),
+        ("hf-qwen3_5-moe-bf16", vec![("model_type", "\"qwen3_5_moe\"")]),
+        ("gguf-mixtral-q5_0", vec![("num_local_experts", "4"), ("num_experts_per_tok", "2")]),
+        ("gguf-qwen3-moe-q4_0", vec![("num_experts", "6"), ("mlp_only_layers", "[0]")]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, _) = converted(&fixture(name), folder.path(), MLX8).unwrap();
+        let config = Checkpoint::open(&out).unwrap().config().unwrap().clone();
+        for (key, expected) in keys {
+            assert_eq!(config[key].to_string(), expected, "{name}: {key}");
+        }
+    }
+}
+
 #[test]
 fn numbers_that_cannot_be_are_refused() {
     let checkpoint = Checkpoint::open(fixture("gguf-llama-q4_0").path()).unwrap();

@@ -97,29 +97,34 @@ pub(super) fn write(
     Ok(Some(converted))
 }
 
-/// Says in the words that mlx-lm knows what newer or other configurations say: `rope_parameters` of transformers 5 in older
-/// words too, which mlx-lm knows for more models, and the names of text parts.
+/// Says in the words that mlx-lm knows what configurations may say in others: those of transformers 5, and of text parts.
 fn add_known_words(config: &mut Map<String, Value>) {
-    let named = |name: &str| config.get("model_type").and_then(Value::as_str) == Some(name);
-    let whole = [("qwen3_5_text", "qwen3_5"), ("qwen3_5_moe_text", "qwen3_5_moe")];
-    if let Some((_, whole)) = whole.into_iter().find(|(part, _)| named(part)) {
+    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let (whole, qwen) = (kind.strip_suffix("_text"), kind.starts_with("qwen"));
+    if let Some(whole) = whole.filter(|_| kind.starts_with("qwen3_5")).map(String::from) {
         config.insert("model_type".into(), whole.into());
     }
+    if let Some(count) = config.get("num_local_experts").cloned().filter(|_| qwen) {
+        config.entry("num_experts").or_insert(count);
+    }
+    add_older_rope(config);
+}
+
+/// Says what transformers 5 writes as `rope_parameters` in the older words too, which mlx-lm knows for more models.
+fn add_older_rope(config: &mut Map<String, Value>) {
     let Some(Value::Object(rope)) = config.get("rope_parameters").cloned() else { return };
     let of_kind = |kind: &str| rope.get(kind).and_then(Value::as_object).cloned();
     if let Some(theta) = of_kind("sliding_attention").and_then(|local| local.get("rope_theta").cloned()) {
         config.entry("rope_local_base_freq").or_insert(theta);
     }
-    let rope = of_kind("full_attention").unwrap_or(rope);
-    let Some(theta) = rope.get("rope_theta").cloned() else { return };
+    let mut rope = of_kind("full_attention").unwrap_or(rope);
+    let Some(theta) = rope.shift_remove("rope_theta") else { return };
     config.entry("rope_theta").or_insert(theta);
     if let Some(part) = rope.get("partial_rotary_factor") {
         config.entry("partial_rotary_factor").or_insert(part.clone());
     }
-    let mut scaling = rope;
-    scaling.shift_remove("rope_theta");
-    let plain = scaling.get("rope_type").is_none_or(|kind| kind == "default");
-    config.entry("rope_scaling").or_insert(if plain { Value::Null } else { Value::Object(scaling) });
+    let plain = rope.get("rope_type").is_none_or(|kind| kind == "default");
+    config.entry("rope_scaling").or_insert(if plain { Value::Null } else { Value::Object(rope) });
 }
 
 /// The tensors, as MLX's models name and arrange them.

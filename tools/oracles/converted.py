@@ -158,6 +158,7 @@ def main(wanted):
             found = [check_folder(source, bits, 32, Path(folder), name.startswith("hf") and not name.endswith("fp8")) for bits in (4, 8)]
             if source.suffix == ".gguf" or not any(part in name for part in UNDESCRIBED):
                 kinds = ("F32", "Q8_0", "Q4_K_M") if is_routed(name) else ("Q8_0", "Q4_K_M")
+                kinds += ("MXFP4_MOE",) if "gpt-oss" in name else ()
                 found += [check_gguf(source, kind, Path(folder)) for kind in kinds]
             print(name, *["-" if e is None else f"{e:.1e}" for e in found], flush=True)
 

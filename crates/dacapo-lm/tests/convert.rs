@@ -202,6 +202,28 @@ fn what_is_quantized_already_keeps_its_values() {
 }
 
 #[test]
+fn experts_in_small_floats_may_stay_so() {
+    for name in ["hf-gpt-oss-mxfp4", "mlx-gpt-oss-mxfp4", "mlx-qwen3-moe-mxfp4", "gguf-gpt-oss-mxfp4"] {
+        let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let f = fixture(name);
+        let (small, _) = converted(&f, first.path(), gguf("MXFP4_MOE")).unwrap();
+        let (expected, _) = converted(&f, second.path(), gguf("F32")).unwrap();
+        let whole = first.path().join("whole");
+        convert(&Checkpoint::open(&small).unwrap(), &whole, gguf("F32"), false, &mut go_on).unwrap().unwrap();
+        let kind = |name: &str| Checkpoint::open(&small).unwrap().require(name).unwrap().kind.name();
+        let block = if name.contains("gpt-oss") { "experts" } else { "switch_mlp" };
+        assert_eq!(kind(&format!("model.layers.0.mlp.{block}.up_proj.weight")), "MXFP4", "{name}");
+        assert_eq!(kind("model.layers.0.self_attn.q_proj.weight"), "Q8_0", "{name}");
+        let (expected, found) = (values(&expected), values(&whole));
+        let experts: Vec<_> = expected.keys().filter(|name| name.ends_with("_exps.weight")).collect();
+        assert!(experts.len() >= 3);
+        for expert in experts {
+            assert_eq!(found[expert], expected[expert], "{name}: {expert}");
+        }
+    }
+}
+
+#[test]
 fn keys_of_a_gguf_file_are_carried_over() {
     let folder = tempfile::tempdir().unwrap();
     let f = fixture("gguf-llama-f16");

@@ -61,6 +61,8 @@ enum Kind {
     Small,
     Medium,
     Large,
+    /// Experts in 4-bit floats.
+    Experts,
 }
 
 /// A type for all tensors, or one of llama.cpp's mixes of several.
@@ -83,7 +85,7 @@ const fn float(name: &'static str, float: Float, file_type: u32) -> Mix {
 
 impl Mix {
     /// All that there are.
-    pub const ALL: [Mix; 20] = [
+    pub const ALL: [Mix; 21] = [
         float("F32", Float::F32, 0),
         float("F16", Float::F16, 1),
         float("BF16", Float::BF16, 32),
@@ -104,6 +106,7 @@ impl Mix {
         blocks("Q4_K_M", Ggml::Q4_K, Kind::Medium, 15),
         blocks("Q5_K_S", Ggml::Q5_K, Kind::Small, 16),
         blocks("Q5_K_M", Ggml::Q5_K, Kind::Medium, 17),
+        blocks("MXFP4_MOE", Ggml::Q8_0, Kind::Experts, 38),
     ];
 
     /// Its name, such as `Q4_K_M`.
@@ -124,8 +127,11 @@ impl Mix {
     /// As [`choose`](Self::choose), for rows of any length. The rules are llama.cpp's.
     fn wanted(&self, name: &str, layers: usize, tied: bool) -> GgufType {
         let GgufType::Blocks(base) = self.base else { return self.base };
-        if self.kind == Kind::Plain {
-            return self.base;
+        match self.kind {
+            Kind::Plain => return self.base,
+            Kind::Experts if name.contains("_exps.") => return GgufType::Blocks(Ggml::MXFP4),
+            Kind::Experts => return self.base,
+            Kind::Small | Kind::Medium | Kind::Large => {}
         }
         let (layer, part) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
             // Experts and those that all tokens go through are treated alike.
@@ -199,6 +205,9 @@ mod tests {
             ("Q3_K_M", "blk.9.attn_output.weight", Q4_K),
             ("Q3_K_L", "blk.9.ffn_down.weight", Q5_K),
             ("Q4_K", "output.weight", Q4_K),
+            ("MXFP4_MOE", "blk.2.ffn_up_exps.weight", MXFP4),
+            ("MXFP4_MOE", "blk.2.ffn_up_shexp.weight", Q8_0),
+            ("MXFP4_MOE", "token_embd.weight", Q8_0),
         ] {
             assert_eq!(chosen(mix, name, 256, 32), GgufType::Blocks(expected), "{mix} {name}");
         }

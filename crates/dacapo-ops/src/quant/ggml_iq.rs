@@ -156,6 +156,23 @@ pub(super) fn power(byte: u8) -> f32 {
     }
 }
 
+/// One block of MXFP4 as ggml's reference makes it: the largest value is at most 6 times the scale, or cut to that, and each of
+/// the others becomes the nearest there is. What 4-bit floats stand for already becomes the same again.
+pub(super) fn mxfp4(x: &[f32], out: &mut Vec<u8>) {
+    let most = x.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    let exponent = if most > 0.0 { most.log2().floor() as i32 - 2 + 127 } else { 0 };
+    let byte = exponent.clamp(0, 254) as u8;
+    let step = power(byte) * 0.5;
+    let nearest = |v: f32| {
+        let errors = E2M1.iter().map(|&code| (f32::from(code) * step - v).abs());
+        errors.enumerate().fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best }).0
+            as u8
+    };
+    out.push(byte);
+    let (low, high) = x.split_at(x.len() / 2);
+    out.extend(low.iter().zip(high).map(|(&low, &high)| nearest(low) | nearest(high) << 4));
+}
+
 /// An 8-bit float with four exponent bits, no infinities, and two NaNs.
 pub(super) fn e4m3(byte: u8) -> f32 {
     let sign = if byte >> 7 == 1 { -1.0 } else { 1.0 };

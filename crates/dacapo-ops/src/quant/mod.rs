@@ -157,7 +157,7 @@ impl Ggml {
     ];
 
     /// Those that [`quantize_ggml`] can make.
-    pub const QUANTIZED: [Ggml; 10] = [
+    pub const QUANTIZED: [Ggml; 11] = [
         Ggml::Q4_0,
         Ggml::Q4_1,
         Ggml::Q5_0,
@@ -168,6 +168,7 @@ impl Ggml {
         Ggml::Q4_K,
         Ggml::Q5_K,
         Ggml::Q6_K,
+        Ggml::MXFP4,
     ];
 
     /// Consecutive values along a row that share one block.
@@ -530,6 +531,7 @@ pub fn quantize_ggml(format: Ggml, w: &[f32], out: &mut Vec<u8>) {
         Ggml::Q4_K => quantize_k::q4_k,
         Ggml::Q5_K => quantize_k::q5_k,
         Ggml::Q6_K => quantize_k::q6_k,
+        Ggml::MXFP4 => ggml_iq::mxfp4,
         other => panic!("{} has no quantizer", other.name()),
     };
     out.reserve(w.len() / format.block_len() * format.block_bytes());

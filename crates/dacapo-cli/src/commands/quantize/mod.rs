@@ -23,7 +23,8 @@ Examples:
   dacapo quantize model-bf16.gguf model-6bit --bits 6 --group 32 --measure
 
 From any checkpoint that can be run. A type by itself is for all weights; Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S
-and Q5_K_M give important ones more bits, as llama.cpp does.";
+and Q5_K_M give important ones more bits, as llama.cpp does. MXFP4_MOE has experts in 4-bit floats, as gpt-oss is published,
+and the rest in Q8_0.";
 
 /// How codes become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

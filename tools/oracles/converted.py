@@ -106,6 +106,9 @@ def check_folder(source, bits, group, folder, plain):
     run("quantize", source, out, "--bits", bits, "--group", group, "--force")
     if plain:
         check_codes(source, out, bits, group)
+    if "ministral" in str(source):
+        # mlx-lm does not know it.
+        return None
     model, tokenizer = load(str(out))
     tokens, expected = logits(out, folder)
     ids = tokenizer.encode(TEXT)

@@ -520,6 +520,20 @@ fn what_is_no_part_of_the_model_of_text_is_left_out() {
 }
 
 #[test]
+fn the_text_part_of_a_model_that_sees_images_has_the_names_of_mlx() {
+    for name in ["mlx-gemma3-images-q4-g64-bf16", "mlx-qwen3_5-moe-images-q4-g32-bf16"] {
+        let folder = tempfile::tempdir().unwrap();
+        let f = fixture(name);
+        let (out, _) = converted(&f, folder.path(), MLX8).unwrap();
+        let (before, after) = (tensors(&f.path()), tensors(&out));
+        let weights = |of: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
+            of.keys().filter(|name| name.ends_with(".weight")).cloned().collect()
+        };
+        assert_eq!(weights(&before), weights(&after), "{name}");
+    }
+}
+
+#[test]
 fn configurations_have_words_that_mlx_knows() {
     for (name, keys) in [
         ("hf-qwen3_5-bf16", vec![("model_type", "\"qwen3_5\""), ("partial_rotary_factor", "0.25")]),

@@ -141,7 +141,19 @@ fn inputs(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Vec<Input>> {
         let tied = model.tie_word_embeddings && input.name == "lm_head.weight";
         !tied && !input.name.ends_with(".rotary_emb.inv_freq")
     });
+    if checkpoint.config().is_some_and(|config| config.get("text_config").is_some()) {
+        inputs.iter_mut().for_each(name_part);
+    }
     Ok(inputs)
+}
+
+/// Names a tensor of a model that sees images as that part of MLX's model that it belongs to.
+fn name_part(input: &mut Input) {
+    if special::is_vision(&input.name) {
+        input.name = input.name.strip_prefix("model.").unwrap_or(&input.name).to_string();
+    } else if ["model.", "lm_head."].iter().any(|start| input.name.starts_with(start)) {
+        input.name = format!("language_model.{}", input.name);
+    }
 }
 
 /// Those of a GGUF file.

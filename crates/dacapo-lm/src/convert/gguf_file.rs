@@ -6,7 +6,7 @@ use dacapo_ops::quant::{Float, Format};
 use super::encode::{self, Counter, Form};
 use super::input::{Input, Map, Order};
 use super::metadata::{self, Keys};
-use super::mix::{GgufType, Mix};
+use super::mix::{GgufType, Mix, Traits};
 use super::partial::{Output, Place};
 use super::special::gguf_architecture;
 use super::{Converted, Progress, check_across, delta, experts, same_model, special, unconvertible};
@@ -127,7 +127,7 @@ fn from_gguf(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<V
     let tensors = inputs.into_iter().map(|input| {
         let name = input.file_name.clone();
         if is_quantized(&name, &input) {
-            let kind = mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings);
+            let kind = mix.choose(&name, input.width(), Traits::of(model));
             return planned(name, input, kind);
         }
         let kind = input.kind().ggml().map_or(0, |ggml| ggml.id());
@@ -169,7 +169,7 @@ fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result
             input.shape.retain(|&length| length != 1);
         }
         let kind = match is_quantized(&name, &input) {
-            true => mix.choose(&name, input.width(), model.layers, model.tie_word_embeddings),
+            true => mix.choose(&name, input.width(), Traits::of(model)),
             false => GgufType::Float(Float::F32),
         };
         all.push(same_if_equal(planned(name, input, kind)));

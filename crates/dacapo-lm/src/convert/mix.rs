@@ -5,6 +5,7 @@ use std::str::FromStr;
 use dacapo_ops::quant::{Float, Ggml};
 
 use super::encode::Form;
+use crate::checkpoint::ModelConfig;
 
 /// A type of GGML's that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +66,24 @@ enum Kind {
     Experts,
 }
 
+/// What of a model decides which of its tensors are important.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Traits {
+    /// Number of layers.
+    layers: usize,
+    /// Whether the embedding is the output too.
+    tied: bool,
+    /// Whether it is like Mixtral 8x7B, whose attention is small beside its experts.
+    eight_experts: bool,
+}
+
+impl Traits {
+    pub(super) fn of(model: &ModelConfig) -> Self {
+        let eight_experts = model.experts.as_ref().is_some_and(|experts| experts.count == 8);
+        Traits { layers: model.layers, tied: model.tie_word_embeddings, eight_experts }
+    }
+}
+
 /// A type for all tensors, or one of llama.cpp's mixes of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mix {
@@ -118,14 +137,13 @@ impl Mix {
         self.file_type
     }
 
-    /// The type of a matrix with rows of `width` values, by its name in the file. In a model of `layers` layers; `tied` is
-    /// whether the embedding is the output too.
-    pub(super) fn choose(&self, name: &str, width: usize, layers: usize, tied: bool) -> GgufType {
-        self.wanted(name, layers, tied).for_width(width)
+    /// The type of a matrix with rows of `width` values, by its name in the file.
+    pub(super) fn choose(&self, name: &str, width: usize, traits: Traits) -> GgufType {
+        self.wanted(name, traits).for_width(width)
     }
 
     /// As [`choose`](Self::choose), for rows of any length. The rules are llama.cpp's.
-    fn wanted(&self, name: &str, layers: usize, tied: bool) -> GgufType {
+    fn wanted(&self, name: &str, traits: Traits) -> GgufType {
         let GgufType::Blocks(base) = self.base else { return self.base };
         match self.kind {
             Kind::Plain => return self.base,
@@ -134,17 +152,28 @@ impl Mix {
             Kind::Small | Kind::Medium | Kind::Large => {}
         }
         let (layer, part) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-            // Experts and those that all tokens go through are treated alike.
+            // Experts are treated like other MLPs, and values in one matrix with queries and keys like values.
             Some((layer, part)) => {
-                (layer.parse().unwrap_or(0), part.replace("_exps.", ".").replace("_shexp.", "."))
+                let part =
+                    part.replace("_exps.", ".").replace("_shexp.", ".").replace("attn_qkv.", "attn_v.");
+                (layer.parse().unwrap_or(0), part)
             }
             None => (0, name.to_string()),
         };
+        let Traits { layers, tied, eight_experts } = traits;
         let first = layer < layers / 8;
         let more = first || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
         let better = match (part.as_str(), base, self.kind) {
             ("output.weight", ..) => Ggml::Q6_K,
             ("token_embd.weight", ..) if tied => Ggml::Q6_K,
+            ("attn_v.weight" | "attn_k.weight", ..) if eight_experts => Ggml::Q8_0,
+            ("attn_output.weight", Ggml::Q4_K, _)
+            | ("attn_output.weight", Ggml::Q3_K, Kind::Small | Kind::Medium)
+                if eight_experts =>
+            {
+                Ggml::Q5_K
+            }
+            ("attn_output.weight", ..) if eight_experts => base,
             ("attn_v.weight" | "ffn_down.weight", Ggml::Q4_K | Ggml::Q5_K, Kind::Medium) if more => {
                 Ggml::Q6_K
             }
@@ -181,7 +210,25 @@ mod tests {
     use super::*;
 
     fn chosen(mix: &str, name: &str, width: usize, layers: usize) -> GgufType {
-        mix.parse::<Mix>().unwrap().choose(name, width, layers, true)
+        let traits = Traits { layers, tied: true, eight_experts: false };
+        mix.parse::<Mix>().unwrap().choose(name, width, traits)
+    }
+
+    #[test]
+    fn attention_beside_eight_experts_gets_more_bits() {
+        use Ggml::*;
+        let traits = Traits { layers: 32, tied: false, eight_experts: true };
+        for (mix, name, expected) in [
+            ("Q4_K_M", "blk.4.attn_v.weight", Q8_0),
+            ("Q3_K_S", "blk.4.attn_k.weight", Q8_0),
+            ("Q4_K_S", "blk.4.attn_output.weight", Q5_K),
+            ("Q3_K_L", "blk.4.attn_output.weight", Q3_K),
+            ("Q4_K_M", "blk.4.ffn_down_exps.weight", Q4_K),
+            ("Q4_K", "blk.4.attn_v.weight", Q4_K),
+        ] {
+            let found = mix.parse::<Mix>().unwrap().choose(name, 256, traits);
+            assert_eq!(found, GgufType::Blocks(expected), "{mix} {name}");
+        }
     }
 
     #[test]
@@ -190,6 +237,7 @@ mod tests {
         for (mix, name, expected) in [
             ("Q4_K_M", "blk.0.attn_v.weight", Q6_K),
             ("Q4_K_M", "blk.4.attn_v.weight", Q4_K),
+            ("Q4_K_M", "blk.6.attn_qkv.weight", Q6_K),
             ("Q4_K_M", "blk.6.ffn_down.weight", Q6_K),
             ("Q4_K_M", "blk.31.ffn_down.weight", Q6_K),
             ("Q4_K_M", "blk.0.attn_q.weight", Q4_K),

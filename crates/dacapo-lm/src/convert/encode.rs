@@ -117,6 +117,7 @@ pub(super) fn write(
             scales.extend(part.scales);
             biases.extend(part.biases);
         }
+        input.release_rows(first..last);
         let share = input.bytes() as u128 * (last - first) as u128 / rows.max(1) as u128;
         if counter.add(share as u64).is_break() {
             return Ok(ControlFlow::Break(()));

@@ -1,5 +1,6 @@
 //! The tensors of the source: what there is, and their values, some rows at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use dacapo_ops::quant::{Float, Format, Source};
@@ -402,6 +403,23 @@ impl Input {
     /// The tensors whose bytes it is, where it [is the same](Self::is_same).
     pub(super) fn parts(&self) -> impl Iterator<Item = &Tensor> {
         self.matrices.iter().flat_map(|matrix| &matrix.parts)
+    }
+
+    /// Gives back the pages of rows that have been read, as far as they lie in their order. Those that hold more are read again.
+    pub(super) fn release_rows(&self, rows: Range<usize>) {
+        if self.order != Order::Same {
+            return;
+        }
+        for matrix in self.matrices.iter().filter(|matrix| !matrix.turned) {
+            let share = |row: usize| row.clamp(matrix.start, matrix.start + matrix.rows) - matrix.start;
+            let (first, last, all) = (share(rows.start), share(rows.end), matrix.rows.max(1));
+            for part in &matrix.parts {
+                let at = |row: usize| part.offset + (part.len as u128 * row as u128 / all as u128) as usize;
+                if first < last {
+                    part.file.release(at(first)..at(last));
+                }
+            }
+        }
     }
 
     /// Gives the pages of the source's file back.

@@ -505,9 +505,13 @@ fn what_a_target_cannot_say_is_refused() {
 
 #[test]
 fn what_is_no_part_of_the_model_of_text_is_left_out() {
-    let f = fixture("hf-qwen3_5-bf16");
-    let more: [(&str, &[usize]); 2] =
-        [("mtp.layers.0.norm.weight", &[64]), ("model.visual.x.weight", &[2, 2])];
+    let f = fixture("hf-qwen3_5-moe-bf16");
+    let more: [(&str, &[usize]); 4] = [
+        ("mtp.layers.0.norm.weight", &[64]),
+        ("mtp.layers.0.mlp.experts.0.gate_proj.weight", &[32, 32]),
+        ("mtp.layers.0.linear_attn.conv1d.weight", &[8, 1, 4]),
+        ("model.visual.x.weight", &[2, 2]),
+    ];
     for target in [MLX8, gguf("Q8_0")] {
         let work = tempfile::tempdir().unwrap();
         let source = Checkpoint::open(changed(&f, work.path(), serde_json::json!({}), &more)).unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Map as JsonMap, Value, json};
 
 use super::input::{Input, Map};
 use super::metadata::Keys;
-use super::unconvertible;
+use super::{special, unconvertible};
 use crate::checkpoint::{Checkpoint, DeltaNets, ModelConfig};
 use crate::error::Result;
 use crate::model::delta_net::interleaved;
@@ -18,9 +18,12 @@ use crate::model::delta_net::interleaved;
 /// The middle of the names.
 const MODULE: &str = ".linear_attn.";
 
-/// What is no part of the model of text: layers that foresee further tokens.
-pub(super) fn is_foreseeing(name: &str) -> bool {
-    name.starts_with("mtp.") || name.contains(".mtp.")
+/// Leaves out what is no part of the model of text: layers that foresee further tokens, and what sees images.
+pub(super) fn keep_text(model: &ModelConfig, inputs: &mut Vec<Input>) {
+    if model.delta_nets.is_some() {
+        let foresees = |name: &str| name.starts_with("mtp.") || name.contains(".mtp.");
+        inputs.retain(|input| !foresees(&input.name) && !special::is_vision(&input.name));
+    }
 }
 
 /// Layer's module and part of a name within a delta net.
@@ -34,7 +37,6 @@ fn split(name: &str) -> Option<(&str, &str)> {
 /// If a convolution has another shape.
 pub(super) fn folder_to_mlx(model: &ModelConfig, mut inputs: Vec<Input>) -> Result<Vec<Input>> {
     let Some(nets) = &model.delta_nets else { return Ok(inputs) };
-    inputs.retain(|input| !is_foreseeing(&input.name) && !super::special::is_vision(&input.name));
     for input in &mut inputs {
         if input.is_norm() && model.norm_offset != 0.0 {
             input.map = Map::Add(model.norm_offset as f32);

@@ -129,10 +129,11 @@ fn add_older_rope(config: &mut Map<String, Value>) {
 
 /// The tensors, as MLX's models name and arrange them.
 fn inputs(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Vec<Input>> {
-    let inputs = Input::all(checkpoint)?;
+    let mut inputs = Input::all(checkpoint)?;
     let mut inputs = match checkpoint.format() {
         checkpoint::Format::Gguf => of_gguf(checkpoint, model, inputs)?,
         checkpoint::Format::HuggingFace => {
+            delta::keep_text(model, &mut inputs);
             delta::folder_to_mlx(model, experts::stacked(checkpoint, model, inputs)?)?
         }
         checkpoint::Format::Mlx => inputs,

@@ -145,11 +145,12 @@ fn from_gguf(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<V
 /// The tensors of a folder, named and arranged as llama.cpp's converter does it.
 fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result<Vec<Planned>> {
     let mut all = vec![];
-    let inputs = experts::stacked(checkpoint, model, Input::all(checkpoint)?)?;
+    let mut inputs = Input::all(checkpoint)?;
+    delta::keep_text(model, &mut inputs);
+    let inputs = experts::stacked(checkpoint, model, inputs)?;
     for mut input in delta::folder_to_gguf(model, inputs)? {
         let tied = model.tie_word_embeddings && input.name == "lm_head.weight";
-        let elsewhere = special::is_vision(&input.name) || delta::is_foreseeing(&input.name);
-        if tied || elsewhere || input.name.ends_with(".rotary_emb.inv_freq") {
+        if tied || input.name.ends_with(".rotary_emb.inv_freq") || special::is_vision(&input.name) {
             continue;
         }
         let name = names::to_gguf(&input.name, gguf_architecture(model))

@@ -504,6 +504,19 @@ fn what_a_target_cannot_say_is_refused() {
 }
 
 #[test]
+fn gpt_oss_without_yarn_says_so() {
+    let plain = serde_json::json!({"rope_parameters": {"rope_type": "default", "rope_theta": 15e4}});
+    let work = tempfile::tempdir().unwrap();
+    let source = changed(&fixture("hf-gpt-oss-bf16"), work.path(), plain, &[]);
+    let [file, folder] = ["file", "folder"].map(|name| work.path().join(name));
+    convert(&Checkpoint::open(&source).unwrap(), &file, gguf("Q8_0"), false, &mut go_on).unwrap().unwrap();
+    convert(&Checkpoint::open(&file).unwrap(), &folder, MLX8, false, &mut go_on).unwrap().unwrap();
+    let [before, after] =
+        [source, folder].map(|path| Checkpoint::open(path).unwrap().model_config().unwrap());
+    assert_eq!(before.rope, after.rope);
+}
+
+#[test]
 fn what_is_no_part_of_the_model_of_text_is_left_out() {
     let f = fixture("hf-qwen3_5-moe-bf16");
     let more: [(&str, &[usize]); 4] = [

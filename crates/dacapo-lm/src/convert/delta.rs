@@ -85,7 +85,8 @@ pub(super) fn folder_to_gguf(model: &ModelConfig, inputs: Vec<Input>) -> Result<
                 for (part, rows) in ["in_proj_qkv", "in_proj_z"].into_iter().zip(interleaved(nets)) {
                     let mut piece = input.clone();
                     piece.name = format!("{layer}{MODULE}{part}.weight");
-                    piece.select(rows.into_iter().flatten().collect(), nets.channels() + nets.values())?;
+                    let of = nets.channels() + nets.values();
+                    piece.select(of, || rows.into_iter().flatten().collect())?;
                     out.push(piece);
                 }
                 continue;
@@ -166,13 +167,17 @@ pub(super) fn gguf_to_mlx(
 
 /// Qwen3-Next's projection of all, from that to queries, keys and values and that to gates.
 fn joined(nets: &DeltaNets, layer: &str, qkv: Input, z: Input) -> Result<Input> {
-    let mut of = vec![0; nets.channels() + nets.values()];
-    for (row, place) in interleaved(nets).into_iter().flatten().flatten().enumerate() {
-        of[place] = row;
-    }
-    let all = of.len();
+    qkv.check_first(nets.channels())?;
+    z.check_first(nets.values())?;
     let mut input = Input::joined(format!("{layer}{MODULE}in_proj_qkvz.weight"), qkv, z)?;
-    input.select(of, all)?;
+    let all = nets.channels() + nets.values();
+    input.select(all, || {
+        let mut of = vec![0; all];
+        for (row, place) in interleaved(nets).into_iter().flatten().flatten().enumerate() {
+            of[place] = row;
+        }
+        of
+    })?;
     Ok(input)
 }
 
@@ -201,13 +206,13 @@ fn move_heads(nets: &DeltaNets, heads: &[usize], part: &str, input: &mut Input) 
     };
     match part {
         "in_proj_qkv.weight" | "conv1d.weight" => {
-            input.select(moved(2 * nets.key_heads * nets.key_dim, nets.value_dim), nets.channels())
+            input.select(nets.channels(), || moved(2 * nets.key_heads * nets.key_dim, nets.value_dim))
         }
-        "in_proj_z.weight" => input.select(moved(0, nets.value_dim), nets.values()),
+        "in_proj_z.weight" => input.select(nets.values(), || moved(0, nets.value_dim)),
         "in_proj_a.weight" | "in_proj_b.weight" | "A_log" | "A" | "dt_bias" => {
-            input.select(moved(0, 1), nets.value_heads)
+            input.select(nets.value_heads, || moved(0, 1))
         }
-        "out_proj.weight" => input.move_columns(moved(0, nets.value_dim)),
+        "out_proj.weight" => input.move_columns(nets.values(), || moved(0, nets.value_dim)),
         _ => Ok(()),
     }
 }

@@ -276,12 +276,13 @@ impl Input {
         Ok(())
     }
 
-    /// Takes these rows of `of`, which must be all.
+    /// Takes these rows of `of`, which must be all. They are listed once it is known that there are so many.
     ///
     /// # Errors
-    /// [`Error::WrongShape`] if there are not so many.
-    pub(super) fn select(&mut self, rows: Vec<usize>, of: usize) -> Result<()> {
+    /// [`Error::WrongShape`] if there are not.
+    pub(super) fn select(&mut self, of: usize, rows: impl FnOnce() -> Vec<usize>) -> Result<()> {
         self.check_first(of)?;
+        let rows = rows();
         if self.shape.len() == 1 {
             self.by_element();
         }
@@ -294,21 +295,25 @@ impl Input {
         Ok(())
     }
 
-    /// Moves columns: the source's for each.
+    /// Moves columns, of which there must be so many: the source's for each.
     ///
     /// # Errors
-    /// [`Error::WrongShape`] if there are not so many.
-    pub(super) fn move_columns(&mut self, columns: Vec<usize>) -> Result<()> {
-        if self.width != columns.len() {
+    /// [`Error::WrongShape`] if there are not.
+    pub(super) fn move_columns(&mut self, of: usize, columns: impl FnOnce() -> Vec<usize>) -> Result<()> {
+        if self.width != of {
             let rows = self.rows();
-            return Err(self.wrong_shape(vec![rows, columns.len()]));
+            return Err(self.wrong_shape(vec![rows, of]));
         }
+        let columns = columns();
         self.columns = (!columns.iter().copied().eq(0..columns.len())).then(|| columns.into());
         Ok(())
     }
 
     /// Checks the first dimension.
-    fn check_first(&self, expected: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::WrongShape`].
+    pub(super) fn check_first(&self, expected: usize) -> Result<()> {
         match self.shape.first() {
             Some(&rows) if rows == expected => Ok(()),
             _ => Err(self.wrong_shape([&[expected], self.shape.get(1..).unwrap_or_default()].concat())),

@@ -102,6 +102,8 @@ fn decimals(values: &[f32]) -> Vec<f64> {
 
 fn scaling(checkpoint: &Checkpoint, model: &ModelConfig) -> Result<Value> {
     Ok(match model.rope.scaling {
+        // Where it is null, readers take YaRN.
+        RopeScaling::None if model.architecture == "gpt-oss" => json!({"rope_type": "default"}),
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
         RopeScaling::Yarn { factor, original, beta_fast, beta_slow, attention_factor, truncate } => json!({

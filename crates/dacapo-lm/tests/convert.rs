@@ -504,6 +504,29 @@ fn what_a_target_cannot_say_is_refused() {
 }
 
 #[test]
+fn numbers_that_do_not_fit_the_tensors_do_no_harm() {
+    let (mut written, mut refused) = (0, 0);
+    for name in ["hf-qwen3-next-moe-bf16", "hf-qwen3_5-moe-bf16", "hf-gpt-oss-mxfp4", "hf-mixtral-bf16"] {
+        let f = fixture(name);
+        let config = Checkpoint::open(f.path()).unwrap().config().unwrap().clone();
+        let numbers = config.as_object().unwrap().iter().filter(|(_, value)| value.is_u64());
+        for ((key, _), number) in numbers.flat_map(|entry| [1, 3, 1 << 20].map(|number| (entry, number))) {
+            let work = tempfile::tempdir().unwrap();
+            let keys = serde_json::json!({key: number});
+            let source = Checkpoint::open(changed(&f, work.path(), keys, &[])).unwrap();
+            for target in [MLX8, gguf("Q8_0")] {
+                match convert(&source, &work.path().join("out"), target, true, &mut go_on) {
+                    Ok(_) => written += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    // Many numbers have no tensor that they could contradict.
+    assert!(written > 20 && refused > 100, "{written} written, {refused} refused");
+}
+
+#[test]
 fn gpt_oss_without_yarn_says_so() {
     let plain = serde_json::json!({"rope_parameters": {"rope_type": "default", "rope_theta": 15e4}});
     let work = tempfile::tempdir().unwrap();

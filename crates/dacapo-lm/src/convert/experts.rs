@@ -79,7 +79,7 @@ fn of_layer(
             let all = Matrix::whole(dense(tensor), vec![tensor.clone()], experts.count);
             let name = format!("{block}.{module}.{part}.bias");
             let mut biases = Input::of(name, vec![experts.count, n], vec![all.every(first, step)]);
-            biases.by_element();
+            biases.by_element()?;
             out.push(biases);
         }
     }

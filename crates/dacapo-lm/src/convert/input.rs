@@ -107,6 +107,16 @@ impl Matrix {
         Matrix { turned: true, ..self }
     }
 
+    fn not_floats(&self) -> Error {
+        let part = &self.parts[0];
+        Error::WrongType {
+            path: part.file.path().to_path_buf(),
+            tensor: part.file_name.clone(),
+            expected: "F32, F16 or BF16".into(),
+            found: part.kind.to_string(),
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.stride == [0, 1] && !self.turned
     }
@@ -116,15 +126,7 @@ impl Matrix {
     /// # Errors
     /// [`Error::WrongType`] for whole numbers.
     fn read(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        let part = &self.parts[0];
-        let Some(format) = self.format else {
-            return Err(Error::WrongType {
-                path: part.file.path().to_path_buf(),
-                tensor: part.file_name.clone(),
-                expected: "floats".into(),
-                found: part.kind.to_string(),
-            });
-        };
+        let Some(format) = self.format else { return Err(self.not_floats()) };
         let bytes = |index: usize| self.parts.get(index).map_or(&[][..], |part| part.bytes());
         let ([first, step], codes) = (self.stride, bytes(0));
         let (row, n) = (first + step * row, self.rows * step);
@@ -239,9 +241,16 @@ impl Input {
     }
 
     /// Makes a row of each value, so that it can be moved; only where there is one matrix.
-    pub(super) fn by_element(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] if they are no floats.
+    pub(super) fn by_element(&mut self) -> Result<()> {
+        if !matches!(self.format(), Some(Format::Dense(_))) {
+            return Err(self.matrices[0].not_floats());
+        }
         self.matrices.iter_mut().for_each(|matrix| matrix.rows *= self.width);
         self.width = 1;
+        Ok(())
     }
 
     /// The same values in another shape; only of floats in one matrix.
@@ -270,7 +279,7 @@ impl Input {
             return Err(self.wrong_shape(expected));
         }
         if self.shape.len() == 1 {
-            self.by_element();
+            self.by_element()?;
         }
         self.order = order;
         Ok(())
@@ -284,7 +293,7 @@ impl Input {
         self.check_first(of)?;
         let rows = rows();
         if self.shape.len() == 1 {
-            self.by_element();
+            self.by_element()?;
         }
         if let Some(first) = self.shape.first_mut() {
             *first = rows.len();
@@ -309,13 +318,13 @@ impl Input {
         Ok(())
     }
 
-    /// Checks the first dimension.
+    /// Checks the first dimension of a vector or matrix.
     ///
     /// # Errors
     /// [`Error::WrongShape`].
     pub(super) fn check_first(&self, expected: usize) -> Result<()> {
         match self.shape.first() {
-            Some(&rows) if rows == expected => Ok(()),
+            Some(&rows) if rows == expected && self.shape.len() <= 2 => Ok(()),
             _ => Err(self.wrong_shape([&[expected], self.shape.get(1..).unwrap_or_default()].concat())),
         }
     }

@@ -85,7 +85,12 @@ fn rows_of_every_format_are_gathered() {
         bench.run(|enc| dacapo_ops::embed(enc, &ids, &weight, &out, 0.5));
         out.to_vec::<f32>().unwrap()
     };
-    both(Format::all(), work, |case, want, got| same(case, &want, &got));
+    // Devices may take what is below the smallest normal number for zero.
+    let flushed = |x: &f32| if x.is_subnormal() { 0.0 } else { *x };
+    both(Format::all(), work, |case, want, got| {
+        let [want, got] = [want, got].map(|values| values.iter().map(flushed).collect::<Vec<_>>());
+        same(case, &want, &got);
+    });
 }
 
 #[test]

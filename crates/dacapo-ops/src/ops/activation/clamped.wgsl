@@ -9,12 +9,15 @@ fn length() -> u32 {
     return arrayLength(&gate.v) - p.o0 / 4u;
 }
 
+// Compilers may drop NaN where it is compared, but not where its bits are.
+fn kept_if_nan(x: f32, value: f32) -> f32 {
+    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+}
+
 fn apply(i: u32) {
     let gate_value = gate.v[p.o0 / 4u + i];
     let up_value = up.v[p.o1 / 4u + i];
-    // Comparisons with NaN are false, and leave it as it is.
-    let g = select(gate_value, p.limit, p.limit < gate_value);
-    let below = select(up_value, p.limit, p.limit < up_value);
-    let u = select(below, -p.limit, -p.limit > below);
+    let g = kept_if_nan(gate_value, min(gate_value, p.limit));
+    let u = kept_if_nan(up_value, clamp(up_value, -p.limit, p.limit));
     out.v[p.o2 / 4u + i] = swish(g, p.alpha * g) * (u + 1.0);
 }

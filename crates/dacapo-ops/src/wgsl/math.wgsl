@@ -1,6 +1,11 @@
 // Exponential, hyperbolic tangent, logistic, softplus and error function: the formulas of `lanes/math.rs`. The built-in ones may
 // be off by many units in the last place.
 
+// `value`, but x if it is NaN: compilers may drop NaN where it is compared, but not where its bits are.
+fn kept_if_nan(x: f32, value: f32) -> f32 {
+    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+}
+
 // exp(r) - 1 for the remainder r of x, and 2^n.
 fn exp_parts(x: f32) -> vec2<f32> {
     let n = round(x * 1.442695);
@@ -18,7 +23,7 @@ fn exp_parts(x: f32) -> vec2<f32> {
 fn exp_of(x: f32) -> f32 {
     let parts = exp_parts(clamp(x, -87.0, 88.37));
     let value = select(fma(parts.y, parts.x, parts.y), 0.0, x < -87.0);
-    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+    return kept_if_nan(x, value);
 }
 
 // tanh x = (e^2x - 1) / (e^2x + 1), accurate near 0 too.
@@ -27,7 +32,7 @@ fn tanh_of(x: f32) -> f32 {
     let parts = exp_parts(bounded + bounded);
     let less_one = fma(parts.y, parts.x, parts.y - 1.0);
     let value = less_one / (less_one + 2.0);
-    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+    return kept_if_nan(x, value);
 }
 
 // x / (1 + e^-kx): SiLU for k = 1.

@@ -86,9 +86,12 @@ fn rows_of_every_format_are_gathered() {
         out.to_vec::<f32>().unwrap()
     };
     // Devices may take what is below the smallest normal number for zero.
-    let flushed = |x: &f32| if x.is_subnormal() { 0.0 } else { *x };
-    both(Format::all(), work, |case, want, got| {
-        let [want, got] = [want, got].map(|values| values.iter().map(flushed).collect::<Vec<_>>());
+    both(Format::all(), work, |case, mut want, got| {
+        for (want, got) in want.iter_mut().zip(&got) {
+            if want.is_subnormal() && *got == 0.0 {
+                *want = 0.0;
+            }
+        }
         same(case, &want, &got);
     });
 }

@@ -9,11 +9,6 @@ fn length() -> u32 {
     return arrayLength(&gate.v) - p.o0 / 4u;
 }
 
-// Compilers may drop NaN where it is compared, but not where its bits are.
-fn kept_if_nan(x: f32, value: f32) -> f32 {
-    return select(value, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
-}
-
 fn apply(i: u32) {
     let gate_value = gate.v[p.o0 / 4u + i];
     let up_value = up.v[p.o1 / 4u + i];

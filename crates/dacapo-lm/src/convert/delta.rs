@@ -38,9 +38,7 @@ fn split(name: &str) -> Option<(&str, &str)> {
 pub(super) fn folder_to_mlx(model: &ModelConfig, mut inputs: Vec<Input>) -> Result<Vec<Input>> {
     let Some(nets) = &model.delta_nets else { return Ok(inputs) };
     for input in &mut inputs {
-        if input.is_norm() && model.norm_offset != 0.0 {
-            input.map = Map::Add(model.norm_offset as f32);
-        }
+        input.add_to_norm(model.norm_offset as f32);
         if let Some((_, "conv1d.weight")) = split(&input.name) {
             turn_convolution(nets, input)?;
         }

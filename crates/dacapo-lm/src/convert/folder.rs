@@ -4,7 +4,7 @@ use dacapo_ops::quant::{Float, Format};
 use serde_json::{Map, Value, json};
 
 use super::encode::{self, Counter, Form};
-use super::input::{self as values, Input, Order};
+use super::input::{Input, Order};
 use super::partial::{Output, Place, write_file};
 use super::{
     Converted, Progress, check_across, delta, experts, same_model, special, to_config, unconvertible,
@@ -169,10 +169,7 @@ fn of_gguf(checkpoint: &Checkpoint, model: &ModelConfig, mut inputs: Vec<Input>)
     inputs.retain(|input| is_run(input) && !input.name.starts_with("rope_f"));
     let mut inputs = delta::gguf_to_mlx(checkpoint, model, inputs)?;
     for input in &mut inputs {
-        let offset = special::norm_offset(&model.architecture);
-        if input.is_norm() && offset != 0.0 {
-            input.map = values::Map::Add(-offset);
-        }
+        input.add_to_norm(-special::norm_offset(&model.architecture));
         let rotated = [".q_proj.", ".k_proj."].iter().any(|part| input.name.contains(part));
         if rotated && model.rope.interleaved {
             input.reorder(Order::ToHalves(model.head_dim))?;

@@ -4,7 +4,7 @@ use dacapo::MappedFile;
 use dacapo_ops::quant::{Float, Format};
 
 use super::encode::{self, Counter, Form};
-use super::input::{Input, Map, Order};
+use super::input::{Input, Order};
 use super::metadata::{self, Keys};
 use super::mix::{GgufType, Mix, Traits};
 use super::partial::{Output, Place};
@@ -163,9 +163,7 @@ fn from_folder(checkpoint: &Checkpoint, model: &ModelConfig, mix: Mix) -> Result
         if permuted && is_permuted(&model.architecture) {
             input.reorder(Order::ToPairs(model.head_dim))?;
         }
-        if input.is_norm() && model.norm_offset != 0.0 {
-            input.map = Map::Add(model.norm_offset as f32);
-        }
+        input.add_to_norm(model.norm_offset as f32);
         if name.contains("ffn_gate_inp_shexp") {
             input.shape.retain(|&length| length != 1);
         }

@@ -345,6 +345,13 @@ impl Input {
         self.shape.len() == 1 && self.name.ends_with("norm.weight") && !of_net
     }
 
+    /// Adds to the weight of a norm what files of one kind hold it less by; nothing to other tensors.
+    pub(super) fn add_to_norm(&mut self, offset: f32) {
+        if self.is_norm() && offset != 0.0 {
+            self.map = Map::Add(offset);
+        }
+    }
+
     /// The layer that it belongs to.
     pub(super) fn layer(&self) -> Option<usize> {
         self.name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
